@@ -1,0 +1,213 @@
+"""The records that pass between operations: windows, weights, outputs, saved state, gradients.
+
+All are named tuples: immutable, cheap to make (a kernel call may take 50 us), and they unpack.
+`xp.ndarray` below means a NumPy or a CuPy array, whichever the caller uses.
+
+Letters in shapes: T time steps, B batch, I inputs, H units, G gates of the cell
+(1 simple_rnn, 4 lstm, 3 gru).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+Array = Any
+Pair = tuple[int, int]
+
+
+class Window(NamedTuple):
+    """How a filter or a pool walks over an image, all resolved to integers.
+
+    ``padding`` is ``((top, bottom), (left, right))``.
+    """
+
+    kernel: Pair
+    strides: Pair
+    padding: tuple[Pair, Pair]
+    dilation: Pair = (1, 1)
+
+
+# --------------------------------------------------------------------------- convolution
+
+
+class ConvSaved(NamedTuple):
+    """What conv2d_backward needs. No column matrix is kept: patches are read again from ``x``."""
+
+    backend: str
+    x: Array  # [B, h, w, C] or [B, C, h, w]
+    kernel: Array  # [kh, kw, C/groups, O]
+    bias: Array | None  # [O]
+    y: Array  # [B, oh, ow, O] or [B, O, oh, ow], after the activation
+    window: Window
+    groups: int
+    data_format: str  # "channels_last" or "channels_first"
+    activation: str | None  # None, "relu", "tanh", "sigmoid": those whose derivative y alone gives
+
+
+class ConvGrads(NamedTuple):
+    """Gradients of conv2d: shapes of x, kernel and bias (``dbias`` is None without a bias)."""
+
+    dx: Array
+    dkernel: Array
+    dbias: Array | None
+
+
+# --------------------------------------------------------------------------- pooling
+
+
+class PoolSaved(NamedTuple):
+    """What a pooling backward needs.
+
+    ``offsets`` has y's shape: the chosen cell of each window, ``row * pool_width + column``, in
+    uint8 where the window has at most 256 cells and int32 otherwise; None for average pooling.
+    ``x`` is kept only by stochastic pooling at inference, whose output is a weighted sum.
+    """
+
+    backend: str
+    kind: str  # "max", "avg", "stochastic"
+    x_shape: tuple[int, ...]
+    window: Window
+    data_format: str
+    offsets: Array | None = None
+    x: Array | None = None
+    count_include_pad: bool = False
+
+
+# --------------------------------------------------------------------------- recurrent
+
+
+class RnnWeights(NamedTuple):
+    """Weights of one recurrent direction, in Keras's layout.
+
+    Gate order along the last axis: LSTM i f g o, GRU z r h. ``bias`` is added to ``x W``,
+    ``recurrent_bias`` to ``h U`` (they differ only for a GRU with ``reset_after``).
+    """
+
+    kernel: Array  # [I, G*H]
+    recurrent_kernel: Array  # [H, G*H]
+    bias: Array | None = None  # [G*H]
+    recurrent_bias: Array | None = None  # [G*H]
+
+
+class RnnSpec(NamedTuple):
+    """The choices of one recurrent call, validated. Noise depends on ``seed`` and indices alone."""
+
+    cell: str  # "simple_rnn", "lstm", "gru"
+    activation: str  # "tanh" or "relu" (simple_rnn); "tanh" for the others
+    reset_after: bool
+    reverse: bool
+    lengths: Array | None  # int64 [B]
+    mask: Array | None  # bool [T, B]
+    resets: Array | None  # bool [T, B]
+    recurrent_dropout: float  # 0.0: none
+    zoneout: tuple[float, float]  # rates for h and c; (0.0, 0.0): none
+    seed: int | None
+
+
+class RnnOutput(NamedTuple):
+    """What a recurrent forward gives; in ``d_output`` a None field means no gradient there.
+
+    ``y`` [T, B, H]: h at every step, zero past a row's length.
+    ``final`` : [B, H], or for LSTM the pair (h, c): the state after each row's last step.
+    ``states`` : [T, B, H] (the same array as y), or for LSTM the pair (all h, all c); None when
+    ``keep`` is None.
+    """
+
+    y: Array | None
+    final: Any = None
+    states: Any = None
+
+
+class RnnSaved(NamedTuple):
+    """What rnn_backward needs. ``gates`` is None for keep="states" (they are computed again).
+
+    ``gates`` [T, B, S, H], activated: LSTM (i, f, g, o); GRU (z, r, h) and, with reset_after, a
+    fourth plane with ``h_prev U_h + b``; SimpleRNN keeps none (h itself is enough).
+    Strides are the backend's own: rows are padded to a cache line on the CPU.
+    """
+
+    backend: str
+    spec: RnnSpec
+    keep: str  # "gates" or "states"
+    x: Array  # [T, B, I]
+    weights: RnnWeights
+    initial: Any  # None, [B, H], or (h, c)
+    y: Array  # [T, B, H]
+    c: Array | None  # [T, B, H], LSTM
+    gates: Array | None
+
+
+class RnnGrads(NamedTuple):
+    """Gradients of a recurrent call. ``weights`` has None where the weight was None.
+
+    ``initial`` is [B, H] or (dh, dc), also when no initial state was given (it was zero).
+    """
+
+    dx: Array
+    weights: RnnWeights
+    initial: Any
+
+
+# --------------------------------------------------------------------------- the small families
+
+
+class DenseSaved(NamedTuple):
+    """What dense_backward needs."""
+
+    backend: str
+    x: Array  # [..., I]
+    kernel: Array  # [I, O]
+    bias: Array | None  # [O]
+    y: Array  # [..., O], after the activation
+    activation: str | None
+
+
+class DenseGrads(NamedTuple):
+    """Gradients of dense: shapes of x, kernel and bias."""
+
+    dx: Array
+    dkernel: Array
+    dbias: Array | None
+
+
+class ActivationSaved(NamedTuple):
+    """What activation_backward needs: y where the derivative can be written with it, else x."""
+
+    backend: str
+    activation: str
+    x: Array | None
+    y: Array | None
+
+
+class EmbeddingSaved(NamedTuple):
+    """What embedding_backward needs."""
+
+    backend: str
+    indices: Array  # integers [...]
+    table_shape: tuple[int, int]  # (V, E)
+    dtype: Any
+
+
+class DropoutSaved(NamedTuple):
+    """What dropout_backward needs: the mask is drawn again from the seed, not stored."""
+
+    backend: str
+    rate: float
+    seed: int
+    noise_shape: tuple[int, ...]
+
+
+class LossSpec(NamedTuple):
+    """Which loss, and its constants."""
+
+    loss: str
+    from_logits: bool = False
+    delta: float = 1.0  # huber
+
+
+class LossSaved(NamedTuple):
+    """What loss_backward needs: d loss / d y_pred, made in the forward pass."""
+
+    backend: str
+    spec: LossSpec
+    grad: Array
