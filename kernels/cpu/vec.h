@@ -1,0 +1,70 @@
+/* A SIMD vector of REAL as a GCC/Clang vector extension: one text for SSE2, AVX2, AVX-512 and NEON.
+ *
+ * The includer has set REAL_IS_DOUBLE (0 or 1), VBYTES (16, 32 or 64) and the target pragma.
+ *
+ *   vec     VL lanes of REAL        ivec    VL lanes of an integer as wide as REAL (masks: 0 or -1)
+ *   SELECT(mask, a, b)              lane by lane: mask ? a : b
+ *
+ * Everything is static: a helper that the linker could merge across ISAs would one day run an
+ * AVX-512 instruction on a machine without it.
+ */
+#include <stdint.h>
+#include <string.h>
+#include <stddef.h>
+
+#undef REAL
+#undef INT
+#undef UINT
+#undef VL
+#if REAL_IS_DOUBLE
+#define REAL double
+#define INT int64_t
+#define UINT uint64_t
+#else
+#define REAL float
+#define INT int32_t
+#define UINT uint32_t
+#endif
+#define VL ((int)(VBYTES / sizeof(REAL)))
+
+#ifndef FNN_INLINE
+#define FNN_INLINE static inline __attribute__((always_inline, unused))
+#endif
+
+typedef REAL vec __attribute__((vector_size(VBYTES), may_alias));
+typedef INT ivec __attribute__((vector_size(VBYTES), may_alias));
+typedef UINT uvec __attribute__((vector_size(VBYTES), may_alias));
+typedef REAL vec_unaligned __attribute__((vector_size(VBYTES), aligned(sizeof(REAL)), may_alias));
+typedef INT ivec_unaligned __attribute__((vector_size(VBYTES), aligned(sizeof(REAL)), may_alias));
+
+#define SELECT(mask, a, b) ((vec)(((ivec)(a) & (ivec)(mask)) | ((ivec)(b) & ~(ivec)(mask))))
+
+FNN_INLINE vec vset(REAL a) { return a - (vec){0}; }
+FNN_INLINE vec vload(const REAL *p) { return *(const vec_unaligned *)p; }
+FNN_INLINE void vstore(REAL *p, vec a) { *(vec_unaligned *)p = a; }
+
+/* The first n lanes (0 < n <= VL); lanes past n are zero and their memory is not touched. */
+FNN_INLINE vec vload_n(const REAL *p, long n)
+{
+    if (n >= VL) return vload(p);
+    vec a = {0};
+    for (long j = 0; j < n; j++) a[j] = p[j];
+    return a;
+}
+FNN_INLINE void vstore_n(REAL *p, vec a, long n)
+{
+    if (n >= VL) { vstore(p, a); return; }
+    for (long j = 0; j < n; j++) p[j] = a[j];
+}
+
+/* a where the comparison holds; a NaN in x fails every comparison and so stays in the `else`. */
+FNN_INLINE vec vmax(vec a, vec b) { return SELECT(a > b, a, b); }
+FNN_INLINE vec vmin(vec a, vec b) { return SELECT(a < b, a, b); }
+FNN_INLINE vec vabs(vec a) { return (vec)((uvec)a & (((uvec){0} - 1) >> 1)); }
+
+FNN_INLINE REAL vsum(vec a)
+{
+    REAL s = 0;
+    for (int j = 0; j < VL; j++) s += a[j];
+    return s;
+}
