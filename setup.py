@@ -1,13 +1,14 @@
 """Builds the CPU kernels: each family of C once for every ISA and dtype, behind one Cython module.
 
 The C of a family (`kernels/cpu/<family>.inc`) knows neither its dtype nor its ISA. For each ISA
-this script writes a stub of a few lines into the build directory which sets the target by pragma
-and includes the family for float and for double. Adding an ISA is a line in ISAS; adding a family
-is a line in FAMILIES.
+and dtype this script writes a stub of a few lines into the build directory which sets the target by
+pragma and includes the family. Adding an ISA is a line in ISAS; adding a family is a line in
+FAMILIES.
 """
 
 import os
 import platform
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,20 +28,18 @@ if X86:
     ISAS["avx2"] = (32, 16, "avx2,fma")
     ISAS["avx512"] = (64, 32, "avx2,fma,avx512f,avx512dq,avx512bw,avx512vl")
 
+DTYPES = ["f32", "f64"]
 FAMILIES = ["rnn", "dense", "conv", "pool", "pointwise"]
 
 STUB = """\
-/* Written by setup.py: the family {family} for the ISA {isa}. */
+/* Written by setup.py: the family {family} for the ISA {isa} and one dtype. */
 #define FNN_ISA {isa}
 #define VBYTES {vector_bytes}
 #define VREGS {registers}
 #if {has_target}
 #pragma GCC target("{target}")
 #endif
-#define REAL_IS_DOUBLE 0
-#include "{family}.inc"
-#undef REAL_IS_DOUBLE
-#define REAL_IS_DOUBLE 1
+#define REAL_IS_DOUBLE {is_double}
 #include "{family}.inc"
 """
 
@@ -65,7 +64,7 @@ if os.environ.get("FASTNN_SANITIZE"):
     LDFLAGS += ["-fsanitize=address,undefined"]
 
 
-def stub_text(family: str, isa: str) -> str:
+def stub_text(family: str, isa: str, dtype: str) -> str:
     vector_bytes, registers, target = ISAS[isa]
     return STUB.format(
         family=family,
@@ -74,6 +73,7 @@ def stub_text(family: str, isa: str) -> str:
         registers=registers,
         target=target,
         has_target=int(bool(target)),
+        is_double=int(dtype == "f64"),
     )
 
 
@@ -82,9 +82,9 @@ def write_stubs(family: str) -> list[str]:
     folder = Path("build") / "stubs"
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for isa in ISAS:
-        path = folder / f"{family}_{isa}.c"
-        text = stub_text(family, isa)
+    for isa, dtype in product(ISAS, DTYPES):
+        path = folder / f"{family}_{isa}_{dtype}.c"
+        text = stub_text(family, isa, dtype)
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
         paths.append(str(path))
