@@ -1,0 +1,161 @@
+"""Which ISA the CPU kernels use, and on how many threads; owner of the thread pool (runtime.c)."""
+
+import os
+
+from libc.stdlib cimport calloc, free
+from cpython.pycapsule cimport PyCapsule_New
+
+from kernels.cpu.runtime cimport FNN_RUNTIME_CAPSULE, fnn_runtime
+
+from fastnn.kernels.cpu.cores import available_cores
+
+
+cdef extern from "runtime_private.h":
+    enum:
+        FNN_MAX_THREADS
+    const fnn_runtime *fnn_start(int available_cores)
+    int fnn_best_isa()
+    void fnn_set_isa(int isa)
+    int fastnn_get_num_threads()
+    void fastnn_set_num_threads(int count)
+
+
+MAX_THREADS = FNN_MAX_THREADS
+ISAS = ("base", "avx2", "avx512")  # in the order of runtime.h
+CORES = available_cores()
+
+cdef const fnn_runtime *runtime = fnn_start(CORES)
+table = PyCapsule_New(<void *> runtime, FNN_RUNTIME_CAPSULE, NULL)
+
+
+def isa():
+    """The instruction set that the kernels use: "base", "avx2" or "avx512".
+
+    "base" is what every machine of the architecture has: SSE2 on x86-64, NEON on arm64. The best
+    that the machine offers is taken, unless the environment variable FASTNN_ISA names a lower one.
+    """
+    return ISAS[runtime.isa]
+
+
+def isas():
+    """The instruction sets that this machine offers, lowest first."""
+    return ISAS[:fnn_best_isa() + 1]
+
+
+def _set_isa(name, given="[isa] %r given"):
+    """For tests: use another instruction set of `isas()` from the next call on."""
+    if name not in isas():
+        raise ValueError(f"{given % name}; this machine needs one of {', '.join(isas())}")
+    fnn_set_isa(ISAS.index(name))
+
+
+def get_num_threads():
+    """How many threads a call may use, its caller among them."""
+    return fastnn_get_num_threads()
+
+
+def set_num_threads(count):
+    """Let each call use up to `count` threads from now on, in the whole process.
+
+    More than there are cores is allowed, and slow. Results do not depend on it.
+    """
+    _check_threads("[set_num_threads] %r given", count)
+    fastnn_set_num_threads(count)
+
+
+def _check_threads(given, count):
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_THREADS:
+        raise ValueError(f"{given % (count,)}; an integer from 1 to {MAX_THREADS} is needed")
+
+
+def _threads_from_environment():
+    """FASTNN_NUM_THREADS is taken at its word; OMP_NUM_THREADS can only lower the default."""
+    text = os.environ.get("FASTNN_NUM_THREADS", "").strip()
+    if text:
+        count = int(text) if text.isdecimal() else text
+        _check_threads("[threads] FASTNN_NUM_THREADS=%r given", count)
+        return count
+    # A list is a number for each level of nesting. What is wrong in it is not ours to refuse.
+    text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return min(CORES, int(text)) if text.isdecimal() and int(text) > 0 else CORES
+
+
+fastnn_set_num_threads(_threads_from_environment())
+_set_isa(
+    os.environ.get("FASTNN_ISA", "").strip().lower() or ISAS[fnn_best_isa()],
+    "[isa] FASTNN_ISA=%r given",
+)
+
+
+# ------------------------------------------------------------------ self-tests of the threads
+
+cdef struct Team:
+    int size
+    int rounds
+    int *slots
+    int *errors
+
+
+cdef void count_task(void *context, long task) noexcept nogil:
+    (<unsigned char *> context)[task] += 1
+
+
+cdef void halve_smallest(void *context, long task) noexcept nogil:
+    cdef volatile double smallest = 2.2250738585072014e-308
+    (<unsigned char *> context)[task] = smallest * 0.5 == 0
+
+
+cdef void meet(void *context, int member, int size, void *team) noexcept nogil:
+    cdef Team *test = <Team *> context
+    cdef int r, other
+    cdef volatile int idle
+    if member == 0:
+        test.size = size
+    for r in range(1, test.rounds + 1):
+        # Nobody comes at the same time twice.
+        idle = (member * 7919 + r * 104729) % 500
+        while idle > 0:
+            idle -= 1
+        test.slots[member] = r
+        runtime.barrier(team)
+        for other in range(size):
+            if test.slots[other] != r:
+                test.errors[member] += 1
+        runtime.barrier(team)
+
+
+cdef bytes of_tasks(void (*fn)(void *, long) noexcept nogil, long tasks, int threads):
+    cdef char *results = <char *> calloc(tasks + 1, 1)
+    if results == NULL:
+        raise MemoryError()
+    try:
+        with nogil:
+            runtime.run(fn, results, tasks, threads)
+        return results[:tasks]
+    finally:
+        free(results)
+
+
+def _selftest_run(long tasks, int threads=0):
+    """How often each task was run, a byte a task."""
+    return of_tasks(count_task, tasks, threads)
+
+
+def _selftest_denormals(long tasks, int threads=0):
+    """Whether each task ran with denormals flushed, a byte a task."""
+    return of_tasks(halve_smallest, tasks, threads)
+
+
+def _selftest_team(int threads, int rounds):
+    """(size of the team, how often a member passed a barrier that another had not reached)."""
+    cdef Team test
+    cdef int *memory = <int *> calloc(2 * FNN_MAX_THREADS, sizeof(int))
+    if memory == NULL:
+        raise MemoryError()
+    test = Team(size=0, rounds=rounds, slots=memory, errors=memory + FNN_MAX_THREADS)
+    try:
+        with nogil:
+            runtime.team(meet, &test, threads)
+        return test.size, sum([test.errors[i] for i in range(FNN_MAX_THREADS)])
+    finally:
+        free(memory)
