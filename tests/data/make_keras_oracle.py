@@ -20,10 +20,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from frozen import Case, grid, numbered, save  # noqa: E402
+import keras
+import numpy as np
+import tensorflow as tf
+from frozen import Case, grid, numbered, save
 
 keras.config.set_floatx("float64")
 RNG = np.random.default_rng(20)
@@ -145,7 +145,8 @@ def recurrent():
     masked = ["Embedding", {"input_dim": 7, "output_dim": 3, "mask_zero": True}]
     layer_case("embedding", embedding, words)
     for tag, first in (("embedding", embedding), ("mask_zero", masked)):
-        layer_case(f"{tag}-lstm", ["Sequential", {"layers": [first, ["LSTM", {"units": 3}]]}], words)
+        pair = [first, ["LSTM", {"units": 3}]]
+        layer_case(f"{tag}-lstm", ["Sequential", {"layers": pair}], words)
     deep = [
         masked,
         ["Bidirectional", {"layer": ["GRU", {"units": 2, "return_sequences": True}]}],
@@ -220,16 +221,30 @@ def pooling():
         change = {"pool_size": [3, 2], "strides": [1, 2], "padding": "same"}
         layer_case(f"{kind}2d-rectangle", [f"{kind}Pooling2D", change], image)
         layer_case(f"Global{kind}2d", [f"Global{kind}Pooling2D", {}], image)
-        layer_case(f"Global{kind}2d-keepdims", [f"Global{kind}Pooling2D", {"keepdims": True}], image)
+        keep = [f"Global{kind}Pooling2D", {"keepdims": True}]
+        layer_case(f"Global{kind}2d-keepdims", keep, image)
         layer_case(f"Global{kind}1d", [f"Global{kind}Pooling1D", {}], series)
         first_spec = [f"Global{kind}Pooling2D", {"data_format": "channels_first"}]
         layer_case(f"Global{kind}2d-channels_first", first_spec, first)
 
 
-ACTIVATIONS = (
-    "linear relu leaky_relu elu selu tanh sigmoid hard_sigmoid softplus softsign exponential "
-    "silu gelu softmax log_softmax"
-).split()
+ACTIVATIONS = [
+    "linear",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "tanh",
+    "sigmoid",
+    "hard_sigmoid",
+    "softplus",
+    "softsign",
+    "exponential",
+    "silu",
+    "gelu",
+    "softmax",
+    "log_softmax",
+]
 
 
 def dense():
