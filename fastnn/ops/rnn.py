@@ -1,0 +1,355 @@
+"""One direction of a recurrent layer: simple RNN, LSTM or GRU over a whole sequence.
+
+Letters: T time steps, B batch, I inputs, H units, G gates (1 simple_rnn, 4 lstm, 3 gru).
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fastnn import dispatch, shapes
+from fastnn.kernels.cells import CELLS, saved_planes
+from fastnn.types import Array, RnnGrads, RnnOutput, RnnSaved, RnnSpec, RnnWeights
+
+__all__ = ["rnn_backward", "rnn_forward"]
+
+_FORWARD = "rnn_forward"
+_BACKWARD = "rnn_backward"
+_NAMES = ("x", "kernel", "recurrent_kernel", "bias", "recurrent_bias", "mask", "resets")
+
+
+def rnn_forward(
+    x: Array,
+    weights: RnnWeights,
+    initial: Any = None,
+    *,
+    cell: str,
+    activation: str = "tanh",
+    reset_after: bool = True,
+    reverse: bool = False,
+    lengths: Any = None,
+    mask: Array | None = None,
+    resets: Array | None = None,
+    recurrent_dropout: float | None = None,
+    zoneout: float | tuple[float, float] | None = None,
+    seed: int | None = None,
+    keep: str | None = "gates",
+) -> tuple[RnnOutput, RnnSaved | None]:
+    """Run a recurrent cell over time.
+
+    Parameters
+    ----------
+    x : ndarray [T, B, I], float32 or float64
+        Time-major; a transposed view of ``[B, T, I]`` is just as good.
+    weights : RnnWeights
+        ``kernel [I, G*H]``, ``recurrent_kernel [H, G*H]``, ``bias`` and ``recurrent_bias [G*H]`` or
+        None. Blocks of H columns in the order i f g o (lstm) and z r h (gru). Any strides.
+    initial : ndarray [B, H], or for lstm the pair (h, c); optional
+        The state before the first step, zero by default.
+    cell : "simple_rnn", "lstm" or "gru"
+    activation : "tanh" or "relu"
+        "relu" for simple_rnn only.
+    reset_after : bool
+        gru: True as in cuDNN, PyTorch and Keras, False as in Cho et al. (2014).
+    reverse : bool
+        Walk from a row's last step to its first. ``y[t]`` stays at x's own t.
+    lengths : integers [B], optional
+        Array or list of how many steps of each row count, 0 to T. Steps past them are not computed,
+        x is not read there, y is zero.
+    mask : bool ndarray [T, B], optional
+        Where it is False the row's state is held, and y repeats it.
+    resets : bool ndarray [T, B], optional
+        Where it is True the row's state becomes ``initial`` (or zero) before the step.
+    recurrent_dropout : float, optional
+        Rate, 0 <= rate < 1, of one dropout mask ``[B, H]`` a sequence, on h where it enters a matrix
+        product (Gal & Ghahramani 2016). Needs a seed.
+    zoneout : float or (float, float), optional
+        Rates, 0 <= rate < 1, at which units keep h and c (Krueger et al. 2016); a single number is
+        both. Without a seed, which needs ``keep=None``, the state is the expected one:
+        ``rate * old + (1 - rate) * new``.
+    seed : int, optional
+        0 to 2**64 - 1, of the noise. One seed is the same noise on every backend.
+    keep : "gates", "states" or None
+        What to save for `rnn_backward`: the activated gates; the states only, from which the gates
+        are computed again; or nothing.
+
+    Returns
+    -------
+    output : RnnOutput
+        ``y [T, B, H]``, in the memory order of x; ``final [B, H]`` (lstm: the pair h, c), each row's
+        state after its last step; ``states``, the same array as y (lstm: the pair of all h and all
+        c), None with ``keep=None``.
+    saved : RnnSaved or None
+
+    Raises
+    ------
+    TypeError, ValueError
+        Wrong dtype, rank or size; a rate outside ``[0, 1)``; noise without a seed; lengths outside
+        ``0 .. T``; an unknown cell, activation or keep.
+    """
+    if type(weights) is not RnnWeights:
+        raise TypeError(
+            f"[{_FORWARD}] weights is a {type(weights).__name__}; "
+            "RnnWeights(kernel, recurrent_kernel, bias, recurrent_bias) is needed"
+        )
+    name, backend = dispatch.choose(_FORWARD, _NAMES, (x, *weights, mask, resets))
+    if cell not in CELLS:
+        shapes.check_choice(_FORWARD, "cell", cell, tuple(CELLS))
+    kind = CELLS[cell]
+    if activation not in kind.activations:
+        shapes.check_choice(_FORWARD, f"activation of {cell}", activation, kind.activations)
+    if keep not in ("gates", "states", None):
+        shapes.check_choice(_FORWARD, "keep", keep, ("gates", "states", None))
+    shapes.check_floating(_FORWARD, "x", x)
+    shapes.check_rank(_FORWARD, "x", x, "T B I")
+    shapes.check_nonempty(_FORWARD, "x", x, 2)
+    T, B, I = x.shape
+    H = _check_weights(x, weights, cell, kind.gates)
+    shapes.check_elements(
+        _FORWARD, "gates", (T, B, max(kind.gates, saved_planes(cell, bool(reset_after))), H)
+    )
+    if initial is not None:
+        initial = _check_initial(backend, initial, kind.states, x, (B, H))
+    if lengths is not None:
+        lengths = _checked_lengths(backend, lengths, T, B)
+    if mask is not None:
+        _check_flags("mask", mask, (T, B))
+    if resets is not None:
+        _check_flags("resets", resets, (T, B))
+    if seed is not None:
+        seed = shapes.seed_number(_FORWARD, seed)
+    dropout_rate = 0.0
+    if recurrent_dropout is not None:
+        dropout_rate = shapes.rate_number(_FORWARD, "recurrent_dropout", recurrent_dropout)
+    zoneout_rates = (0.0, 0.0) if zoneout is None else _zoneout_rates(zoneout, cell, kind.states)
+    if seed is None:
+        _check_seedless(dropout_rate, zoneout_rates, keep)
+
+    spec = RnnSpec(
+        cell,
+        activation,
+        bool(reset_after),
+        bool(reverse),
+        lengths,
+        mask,
+        resets,
+        dropout_rate,
+        zoneout_rates,
+        seed,
+    )
+    output, c, gates = backend.rnn_forward(x, weights, initial, spec, keep)
+    if keep is None:
+        return output, None
+    return output, RnnSaved(name, spec, keep, x, weights, initial, output.y, c, gates)
+
+
+def rnn_backward(d_output: RnnOutput, saved: RnnSaved) -> RnnGrads:
+    """Gradients of `rnn_forward`, by back-propagation through time.
+
+    Parameters
+    ----------
+    d_output : RnnOutput
+        Gradients of ``y``, ``final`` and ``states``, in their shapes and dtype; None where there is
+        none, also for one member of a pair. What comes in at steps past a row's length is ignored.
+    saved : RnnSaved
+        From `rnn_forward`; the same backend runs.
+
+    Returns
+    -------
+    RnnGrads
+        ``dx [T, B, I]``, zero where a row did not step; ``weights``, None where a weight is None;
+        ``initial [B, H]`` (lstm: the pair dh, dc), also when no initial state was given: then it is
+        the gradient at zero, restarts by ``resets`` included.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``saved`` is not of `rnn_forward`, or ``d_output`` does not match its output.
+    """
+    shapes.check_saved(_BACKWARD, saved, RnnSaved)
+    if type(d_output) is not RnnOutput:
+        raise TypeError(
+            f"[{_BACKWARD}] d_output is a {type(d_output).__name__}; "
+            "RnnOutput(y, final, states) of gradients is needed, None where there is none"
+        )
+    backend = dispatch.load(_BACKWARD, saved.backend)
+    y = saved.y
+    states = CELLS[saved.spec.cell].states
+    if d_output.y is not None:
+        _check_field(backend, "y", d_output.y, y.shape, y.dtype)
+    if d_output.final is not None:
+        _check_state_field(backend, "final", d_output.final, states, y.shape[1:], y.dtype)
+    if d_output.states is not None:
+        _check_state_field(backend, "states", d_output.states, states, y.shape, y.dtype)
+    return backend.rnn_backward(d_output, saved)
+
+
+# --------------------------------------------------------------------------- checks
+
+
+def _check_weights(x: Array, weights: RnnWeights, cell: str, gates: int) -> int:
+    """H, once the weights are known to fit x and each other."""
+    I = x.shape[2]
+    kernel, recurrent, bias, recurrent_bias = weights
+    if kernel is None or recurrent is None:
+        missing = "kernel" if kernel is None else "recurrent_kernel"
+        raise TypeError(f"[{_FORWARD}] {missing} is None; an array is needed")
+    if (
+        recurrent.ndim != 2
+        or recurrent.shape[1] != gates * recurrent.shape[0]
+        or not recurrent.size
+    ):
+        raise ValueError(
+            f"[{_FORWARD}] {shapes.given('recurrent_kernel', recurrent)}; "
+            f"[H, {gates}*H] with H of at least 1 is needed for {cell}"
+        )
+    H = recurrent.shape[0]
+    columns = gates * H
+    if kernel.shape != (I, columns):
+        raise ValueError(
+            f"[{_FORWARD}] {shapes.given('kernel', kernel)}; [{I}, {columns}] is needed "
+            f"for {cell}, x {list(x.shape)} and recurrent_kernel {list(recurrent.shape)}"
+        )
+    dtype = x.dtype
+    if kernel.dtype != dtype:
+        shapes.check_same_dtype(_FORWARD, "x", x, "kernel", kernel)
+    if recurrent.dtype != dtype:
+        shapes.check_same_dtype(_FORWARD, "x", x, "recurrent_kernel", recurrent)
+    if bias is not None:
+        _check_array("bias", bias, (columns,), x)
+    if recurrent_bias is not None:
+        _check_array("recurrent_bias", recurrent_bias, (columns,), x)
+    return H
+
+
+def _check_array(name: str, a: Array, shape: tuple[int, ...], x: Array) -> None:
+    shapes.check_same_dtype(_FORWARD, "x", x, name, a)
+    shapes.check_shape(_FORWARD, name, a, shape)
+
+
+def _check_initial(
+    backend: ModuleType, initial: Any, states: tuple[str, ...], x: Array, shape: tuple[int, int]
+) -> Any:
+    """The initial state, a list of states turned into the tuple."""
+    if len(states) == 1:
+        parts = (initial,)
+    elif isinstance(initial, (tuple, list)) and len(initial) == len(states):
+        parts = initial = tuple(initial)
+    else:
+        raise TypeError(
+            f"[{_FORWARD}] initial is {_in_words(initial)}; "
+            f"the pair ({', '.join(states)}) of arrays {list(shape)} is needed"
+        )
+    for state, part in zip(states, parts, strict=True):
+        name = "initial" if len(states) == 1 else f"initial {state}"
+        if not backend.owns(part):
+            raise TypeError(
+                f"[{_FORWARD}] {name} is {_in_words(part)}; an array {list(shape)} is needed"
+            )
+        _check_array(name, part, shape, x)
+    return initial
+
+
+def _checked_lengths(backend: ModuleType, lengths: Any, T: int, B: int) -> Array | None:
+    """Lengths as int64 [B], or None if all are T."""
+    if not backend.owns(lengths):
+        try:
+            # No dtype for the empty list: NumPy would call it floating.
+            lengths = backend.asarray(np.asarray(lengths, None if len(lengths) else np.int64))
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"[{_FORWARD}] lengths is {_in_words(lengths)}; {B} integers are needed"
+            ) from None
+    shapes.check_integer(_FORWARD, "lengths", lengths)
+    shapes.check_shape(_FORWARD, "lengths", lengths, (B,))
+    if B == 0:
+        return None
+    least, most = int(lengths.min()), int(lengths.max())
+    if least < 0 or most > T:
+        raise ValueError(
+            f"[{_FORWARD}] lengths reach from {least} to {most}; 0 to {T} (the steps in x) is needed"
+        )
+    return None if least == T else lengths.astype(np.int64, copy=False)
+
+
+def _check_flags(name: str, flags: Array, shape: tuple[int, int]) -> None:
+    if flags.dtype != np.bool_:
+        raise TypeError(f"[{_FORWARD}] {shapes.given(name, flags)}; bool is needed")
+    shapes.check_shape(_FORWARD, name, flags, shape)
+
+
+def _zoneout_rates(zoneout: Any, cell: str, states: tuple[str, ...]) -> tuple[float, float]:
+    if isinstance(zoneout, (tuple, list)):
+        if len(zoneout) != 2:
+            raise ValueError(
+                f"[{_FORWARD}] zoneout is {zoneout!r}; a rate or a pair of rates (h, c) is needed"
+            )
+        rates = (
+            shapes.rate_number(_FORWARD, "zoneout of h", zoneout[0]),
+            shapes.rate_number(_FORWARD, "zoneout of c", zoneout[1]),
+        )
+        if rates[1] and "c" not in states:
+            raise ValueError(
+                f"[{_FORWARD}] zoneout of c is {rates[1]}; 0 is needed, {cell} has no c"
+            )
+        return rates
+    rate = shapes.rate_number(_FORWARD, "zoneout", zoneout)
+    return (rate, rate if "c" in states else 0.0)
+
+
+def _check_seedless(dropout_rate: float, zoneout: tuple[float, float], keep: str | None) -> None:
+    if dropout_rate:
+        raise ValueError(
+            f"[{_FORWARD}] recurrent_dropout is {dropout_rate} and seed is None; a seed is needed "
+            "(for inference leave recurrent_dropout out)"
+        )
+    if keep is not None and (zoneout[0] or zoneout[1]):
+        raise ValueError(
+            f"[{_FORWARD}] zoneout is {zoneout} and seed is None; a seed is needed, "
+            "or keep=None for inference"
+        )
+
+
+def _check_field(
+    backend: ModuleType, name: str, d: Any, shape: tuple[int, ...], dtype: Any
+) -> None:
+    if not backend.owns(d):
+        raise TypeError(
+            f"[{_BACKWARD}] d_output.{name} is {_in_words(d)}; an array {list(shape)} is needed"
+        )
+    if d.shape != shape or d.dtype != dtype:
+        raise (ValueError if d.shape != shape else TypeError)(
+            f"[{_BACKWARD}] {shapes.given(f'd_output.{name}', d)}; {dtype} {list(shape)} is needed"
+        )
+
+
+def _check_state_field(
+    backend: ModuleType,
+    name: str,
+    d: Any,
+    states: tuple[str, ...],
+    shape: tuple[int, ...],
+    dtype: Any,
+) -> None:
+    if len(states) == 1:
+        _check_field(backend, name, d, shape, dtype)
+        return
+    if not isinstance(d, (tuple, list)) or len(d) != len(states):
+        raise TypeError(
+            f"[{_BACKWARD}] d_output.{name} is {_in_words(d)}; "
+            f"the pair ({', '.join(states)}) of arrays {list(shape)} or None is needed"
+        )
+    for state, part in zip(states, d, strict=True):
+        if part is not None:
+            _check_field(backend, f"{name} {state}", part, shape, dtype)
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array {value.dtype} {list(value.shape)}"
+    return f"a {type(value).__name__}"
