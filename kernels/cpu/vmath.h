@@ -209,8 +209,8 @@ FNN_INLINE vec vlog1p(vec x)
 FNN_INLINE vec vtanh(vec x)
 {
 #if !REAL_IS_DOUBLE && (defined(__FMA__) || defined(__ARM_FEATURE_FMA))
-    static const REAL p[] = {1.0f, 0.133797184f, 0.00349403336f, 2.05834822e-05f, 1.33190374e-08f};
-    static const REAL q[] = {1.0f, 0.467130333f, 0.025871072f, 0.000328309194f, 7.76201318e-07f};
+    static const REAL p[] = {1.0f, 0.133797178f, 0.00349403439f, 2.05834783e-05f, 1.33190674e-08f};
+    static const REAL q[] = {1.0f, 0.46713033f, 0.0258710726f, 0.000328309256f, 7.76201766e-07f};
     x = vmin(vset(9.02f), vmax(vset(-9.02f), x));
     vec z = x * x;
     return (x * vm_polynomial(z, p, 5)) * vm_reciprocal(vm_polynomial(z, q, 5));
