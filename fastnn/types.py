@@ -11,6 +11,27 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+__all__ = [
+    "ActivationSaved",
+    "Array",
+    "ConvGrads",
+    "ConvSaved",
+    "DenseGrads",
+    "DenseSaved",
+    "DropoutSaved",
+    "EmbeddingSaved",
+    "LossSaved",
+    "LossSpec",
+    "Pair",
+    "PoolSaved",
+    "RnnGrads",
+    "RnnOutput",
+    "RnnSaved",
+    "RnnSpec",
+    "RnnWeights",
+    "Window",
+]
+
 Array = Any
 Pair = tuple[int, int]
 

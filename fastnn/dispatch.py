@@ -1,0 +1,212 @@
+"""Which backend runs an operation.
+
+In this order: the saved record's backend (backward), the innermost ``use_backend``,
+``set_backend``, the environment variable ``FASTNN_BACKEND``, and ``"auto"``. Auto takes the first
+backend that is available and owns every array. A named choice never falls back and never copies
+between devices.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from fastnn.backends import MODULES
+
+__all__ = ["BackendUnavailableError", "asarray", "get_backend", "set_backend", "use_backend"]
+
+NAMES = ("auto", *sorted(MODULES))
+
+
+class BackendUnavailableError(RuntimeError):
+    """A backend was asked for by name and cannot run here; the message has the reason."""
+
+
+def _checked(origin: str, name: str) -> str:
+    if name not in NAMES:
+        raise ValueError(
+            f"[{origin}] {name!r} is not a backend; one of {', '.join(NAMES)} is needed"
+        )
+    return name
+
+
+_selected: str = _checked("FASTNN_BACKEND", os.environ.get("FASTNN_BACKEND") or "auto")
+_scoped: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
+_loaded: dict[str, ModuleType] = {}  # those that are available
+_auto_by_type: dict[type, str] = {}  # array type -> what auto takes for it
+
+
+def set_backend(name: str) -> None:
+    """Choose the backend of this process, for every thread.
+
+    Parameters
+    ----------
+    name : str
+        ``"auto"``, ``"numpy"``, ``"cython"``, ``"cupy"`` or ``"numba"``.
+
+    Raises
+    ------
+    ValueError
+        If there is no backend of that name. A backend that is known but cannot run here is told
+        at its first use, by `BackendUnavailableError`.
+    """
+    global _selected
+    _selected = _checked("set_backend", name)
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Choose the backend inside a ``with`` block, for this thread or asyncio task alone.
+
+    Parameters
+    ----------
+    name : str
+        As in `set_backend`.
+    """
+    token = _scoped.set(_checked("use_backend", name))
+    try:
+        yield
+    finally:
+        _scoped.reset(token)
+
+
+def get_backend() -> str:
+    """Name of the backend chosen now: ``"auto"`` or the named one."""
+    return _scoped.get() or _selected
+
+
+def asarray(x: Any) -> Any:
+    """``x`` as an array of the backend chosen now; the explicit way to move data to a device.
+
+    With ``"auto"``, an array that some backend owns is returned as it is, anything else becomes a
+    NumPy array.
+    """
+    name = get_backend()
+    if name == "auto":
+        name = _auto_for(x) or "numpy"
+    return load("asarray", name).asarray(x)
+
+
+def asarray_like(x: Any, like: Any) -> Any:
+    """``x`` as an array of the backend that owns ``like``."""
+    return load("asarray_like", _auto_name("asarray_like", ("like",), (like,))).asarray(x)
+
+
+def choose(op: str, names: Sequence[str], arrays: Sequence[Any]) -> tuple[str, ModuleType]:
+    """The backend for a call: its name and its module. None among ``arrays`` is passed over.
+
+    ``names`` are the arguments' names, for the messages.
+    """
+    name = _scoped.get() or _selected
+    if name == "auto":
+        name = _auto_name(op, names, arrays)
+    module = _loaded.get(name) or load(op, name)
+    owns = module.owns
+    for x in arrays:
+        if x is not None and not owns(x):
+            raise _foreign(op, names, arrays, name)
+    return name, module
+
+
+def owner(op: str, name: str, dy: Any) -> ModuleType:
+    """The backend of a saved record, which must own the upstream gradient."""
+    module = _loaded.get(name) or load(op, name)
+    if not module.owns(dy):
+        raise _foreign(op, ("dy",), (dy,), name)
+    return module
+
+
+def load(op: str, name: str) -> ModuleType:
+    """The backend's module, or the reason why it cannot run as `BackendUnavailableError`."""
+    module = _loaded.get(name)
+    if module is not None:
+        return module
+    module, reason = _try(_checked(op, name))
+    if module is None:
+        raise BackendUnavailableError(f"[{op}] the backend {name!r} is not available: {reason}")
+    return module
+
+
+def status() -> dict[str, str | None]:
+    """For each backend, why it is not available, or None if it is."""
+    return {name: _try(name)[1] for name in MODULES}
+
+
+def _try(name: str) -> tuple[ModuleType | None, str | None]:
+    try:
+        module = import_module(MODULES[name])
+    except ImportError as error:
+        return None, f"its module cannot be imported: {error}"
+    reason = module.unavailable()
+    if reason is not None:
+        return None, reason
+    _loaded[name] = module
+    return module, None
+
+
+def _auto_name(op: str, names: Sequence[str], arrays: Sequence[Any]) -> str:
+    # The first array decides by its type; choose() then sees that the backend owns the others too.
+    first = next((x for x in arrays if x is not None), None)
+    if first is None:
+        return next(name for name in MODULES if _try(name)[0] is not None)
+    name = _auto_by_type.get(type(first)) or _auto_for(first)
+    if name is None:
+        raise _unowned(op, names, arrays, first)
+    _auto_by_type[type(first)] = name
+    return name
+
+
+def _auto_for(x: Any) -> str | None:
+    for name in MODULES:
+        module, _ = _try(name)
+        if module is not None and module.owns(x):
+            return name
+    return None
+
+
+# --------------------------------------------------------------------------- messages
+
+
+def _type_name(x: Any) -> str:
+    kind = type(x)
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _argument(names: Sequence[str], arrays: Sequence[Any], x: Any) -> str:
+    return next(name for name, array in zip(names, arrays, strict=True) if array is x)
+
+
+def _unowned(op: str, names: Sequence[str], arrays: Sequence[Any], x: Any) -> Exception:
+    given = f"[{op}] {_argument(names, arrays, x)} is a {_type_name(x)}"
+    for name, path in MODULES.items():
+        module, reason = _try(name)
+        if module is None and _claims(path, x):
+            return BackendUnavailableError(
+                f"{given}, for the backend {name!r}, which is not available: {reason}"
+            )
+    return TypeError(f"{given}; an array is needed (fastnn.asarray makes one)")
+
+
+def _claims(path: str, x: Any) -> bool:
+    try:
+        return bool(import_module(path).owns(x))
+    except ImportError:
+        return False
+
+
+def _foreign(op: str, names: Sequence[str], arrays: Sequence[Any], backend: str) -> TypeError:
+    owns = _loaded[backend].owns
+    x = next(x for x in arrays if x is not None and not owns(x))
+    return TypeError(
+        f"[{op}] {_argument(names, arrays, x)} is a {_type_name(x)}; an array of the backend "
+        f"{backend!r} is needed (fastnn.asarray makes one)"
+    )
