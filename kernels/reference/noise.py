@@ -38,28 +38,23 @@ def philox4x32(counter, key):
     return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
 
 
-def bits(seed, stream, start, count):
-    """The words of the elements ``start .. start + count - 1``; uint32 [count]."""
+def words(shape, seed, stream, start=0):
+    """One word for each element of ``shape`` in C order, from ``start`` on; uint32."""
+    count = math.prod(shape)
     first = start // 4
     block = np.arange(first, -(-(start + count) // 4), dtype=np.uint64)
     counter = np.zeros((block.size, 4), dtype=np.uint64)
     counter[:, 0] = block & _LOW
     counter[:, 1] = block >> _32
     counter[:, 2] = stream
-    words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32)).reshape(-1)
-    return words[start - 4 * first :][:count]
-
-
-def words(shape, seed, stream, start=0):
-    """One word for each element of ``shape`` in C order, from ``start`` on; uint32."""
-    return bits(seed, stream, start, math.prod(shape)).reshape(shape)
+    drawn = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32)).reshape(-1)
+    return drawn[start - 4 * first :][:count].reshape(shape)
 
 
 def uniform(shape, seed, stream, dtype):
     """Uniform numbers in [0, 1): the upper 24 bits of the word, so float32 and float64 agree."""
-    return (words(shape, seed, stream) >> np.uint32(8)).astype(dtype) * np.dtype(dtype).type(
-        2.0**-24
-    )
+    upper = words(shape, seed, stream) >> np.uint32(8)
+    return upper.astype(dtype) * np.dtype(dtype).type(2.0**-24)
 
 
 def dropped(shape, rate, seed, stream, start=0):
