@@ -42,8 +42,11 @@ def make(spec):
     return getattr(keras.layers, name)(**arguments)
 
 
+TRANSPOSED = ("Conv2D", "DepthwiseConv2D", "MaxPooling2D", "AveragePooling2D")
+
+
 def transposed(spec):
-    """A channels-first convolution by the channels-last one: TensorFlow has no other on the CPU."""
+    """A channels-first layer by the channels-last one: TensorFlow has no other on the CPU."""
     cls, config = spec
     layer = make([cls, config | {"data_format": "channels_last"}])
 
@@ -53,10 +56,13 @@ def transposed(spec):
     return layer, call
 
 
-def layer_case(name, spec, x, *, mask=None, states=()):
-    """Freeze one layer: outputs and gradients. Integer inputs have no gradient."""
+def layer_case(name, spec, x, *, mask=None, states=(), calls=1):
+    """Freeze one layer: outputs and gradients of the last of ``calls`` calls.
+
+    Integer inputs have no gradient.
+    """
     keras.utils.set_random_seed(1)
-    if spec[0] == "Conv2D" and spec[1].get("data_format") == "channels_first":
+    if spec[0] in TRANSPOSED and spec[1].get("data_format") == "channels_first":
         layer, run = transposed(spec)
     else:
         layer = run = make(spec)
@@ -69,8 +75,12 @@ def layer_case(name, spec, x, *, mask=None, states=()):
     if states:
         call["initial_state"] = states if len(states) > 1 else states[0]
     run(source, **call)
+    if spec[1].get("stateful"):
+        layer.reset_state()
     weights = [grid(RNG, *w.shape, scale=0.5) for w in layer.get_weights()]
     layer.set_weights(weights)
+    for _ in range(calls - 1):  # a stateful layer goes on from where the call before ended
+        run(source, **call)
     with tf.GradientTape() as tape:
         out = tf.nest.flatten(run(source, **call))
         upstream = [grid(RNG, *o.shape) for o in out]
@@ -93,7 +103,7 @@ def layer_case(name, spec, x, *, mask=None, states=()):
     )
     if mask is not None:
         arrays["mask"] = mask
-    CASES.append(Case(f"layer/{name}", {"kind": "layer", "layer": spec}, arrays))
+    CASES.append(Case(f"layer/{name}", {"kind": "layer", "layer": spec, "calls": calls}, arrays))
 
 
 def recurrent():
@@ -112,11 +122,14 @@ def recurrent():
                 tag = cell + "-sequences" * sequences + "-backwards" * backwards
                 layer_case(tag, [cls, config], x)
                 if cell != "simple_rnn_relu":
-                    layer_case(tag + "-mask_right", [cls, config], x, mask=MASK_RIGHT)
+                    if sequences or not backwards:
+                        layer_case(tag + "-mask_right", [cls, config], x, mask=MASK_RIGHT)
                     layer_case(tag + "-mask_holes", [cls, config], x, mask=MASK_HOLES)
         state = [grid(RNG, 3, 3) for _ in range(2 if cls == "LSTM" else 1)]
         config = base | {"return_sequences": True, "return_state": True}
         layer_case(f"{cell}-states", [cls, config], x, states=state)
+        layer_case(f"{cell}-states-mask", [cls, config], x, states=state, mask=MASK_RIGHT)
+        layer_case(f"{cell}-stateful", [cls, base | {"stateful": True}], x, calls=2)
         layer_case(f"{cell}-state_only", [cls, base | {"return_state": True}], x)
         layer_case(f"{cell}-no_bias", [cls, base | {"use_bias": False}], x)
     for mode in ("concat", "sum", "mul", "ave", None):
@@ -140,6 +153,9 @@ def recurrent():
         ["Dense", {"units": 3, "activation": "tanh"}],
     ]
     layer_case("stacked", ["Sequential", {"layers": stack}], x)
+    gaps = x * MASK_HOLES[:, :, None]
+    skip = [["Masking", {}], ["LSTM", {"units": 3, "return_sequences": True}]]
+    layer_case("masking-lstm", ["Sequential", {"layers": skip}], gaps)
     words = np.array([[1, 4, 2, 0, 0], [3, 3, 5, 1, 2], [6, 0, 0, 0, 0]])
     embedding = ["Embedding", {"input_dim": 7, "output_dim": 3}]
     masked = ["Embedding", {"input_dim": 7, "output_dim": 3, "mask_zero": True}]
@@ -197,6 +213,7 @@ def convolution():
         "valid": {},
         "same-strides": {"padding": "same", "strides": 2},
         "dilation-relu": {"dilation_rate": 2, "activation": "relu"},
+        "dilation-strides": {"dilation_rate": 2, "strides": 2, "padding": "same"},
         "multiplier1": {"depth_multiplier": 1},
     }.items():
         layer_case(f"depthwise-{tag}", ["DepthwiseConv2D", depth | change], image)
@@ -226,6 +243,10 @@ def pooling():
         layer_case(f"Global{kind}1d", [f"Global{kind}Pooling1D", {}], series)
         first_spec = [f"Global{kind}Pooling2D", {"data_format": "channels_first"}]
         layer_case(f"Global{kind}2d-channels_first", first_spec, first)
+        change = {"pool_size": 3, "strides": 2, "padding": "same", "data_format": "channels_first"}
+        layer_case(f"{kind}2d-channels_first", [f"{kind}Pooling2D", change], first)
+    mask = MASK_RIGHT[:2]
+    layer_case("GlobalAverage1d-mask", ["GlobalAveragePooling1D", {}], series[:, :5], mask=mask)
 
 
 ACTIVATIONS = [
@@ -258,6 +279,8 @@ def dense():
     inner = ["Dense", {"units": 2, "activation": "softmax"}]
     layer_case("time_distributed-dense", ["TimeDistributed", {"layer": inner}], steps)
     layer_case("flatten", ["Flatten", {}], steps)
+    first = ["Flatten", {"data_format": "channels_first"}]
+    layer_case("flatten-channels_first", first, grid(RNG, 2, 3, 2, 2))
     layer_case("reshape", ["Reshape", {"target_shape": [2, -1]}], steps)
     # Off the kinks (0, and 3 of hard_sigmoid), where a gradient is a convention.
     wide = np.array([-30, -8.5, -3.25, -1.5, -0.25, -1 / 64, 1 / 64, 0.5, 1.75, 3.25, 8.5, 20.0])
@@ -283,6 +306,10 @@ def losses():
             for shape in ((5, 4), (2, 3, 4)):
                 for weighted in (False, True):
                     loss_case(name, cls, config, shape, weighted)
+            # Sparse from probabilities: Keras's backends differ (TensorFlow clips, then divides by
+            # the sum; JAX and PyTorch, as its dense form, divide and then clip).
+            if "entropy" in name and (config["from_logits"] or not name.startswith("sparse")):
+                saturated(name, cls, config)
 
 
 def loss_case(name, cls, config, shape, weighted):
@@ -300,10 +327,22 @@ def loss_case(name, cls, config, shape, weighted):
         if "categorical" in name:
             y_pred = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         y_pred = y_pred.astype(np.float32).astype(np.float64)
+    sample_weight = RNG.integers(0, 9, shape[:-1]) / 4 if weighted else None
+    freeze_loss(name, cls, config, f"{len(shape)}d", y_true, y_pred, sample_weight)
+
+
+def saturated(name, cls, config):
+    """Certainty, right and wrong: probabilities of 0 and 1, logits of +-60."""
+    certain = np.array([[0.0, 1, 0], [0, 1, 0], [0.5, 0.5, 0], [0.25, 0.5, 0.25]])
+    labels = np.array([1, 2, 2, 0])
+    y_true = labels if name.startswith("sparse") else np.eye(3)[labels]
+    y_pred = certain * 120 - 60 if config["from_logits"] else certain
+    freeze_loss(name, cls, config, "saturated", y_true, y_pred, None)
+
+
+def freeze_loss(name, cls, config, tag, y_true, y_pred, sample_weight):
     arrays = {"y_true": y_true, "y_pred": y_pred}
-    sample_weight = None
-    if weighted:
-        sample_weight = RNG.integers(0, 9, shape[:-1]) / 4
+    if sample_weight is not None:
         arrays["sample_weight"] = sample_weight
     source = tf.Variable(y_pred)
     with tf.GradientTape() as tape:
@@ -311,8 +350,8 @@ def loss_case(name, cls, config, shape, weighted):
         value = loss(tf.constant(y_true), source, sample_weight=sample_weight)
     arrays["value"] = value.numpy()
     arrays["dy"] = tape.gradient(value, source).numpy()
-    tag = "-".join(f"{k}={v}" for k, v in config.items())
-    tag = "-".join(filter(None, [name, tag, f"{len(shape)}d", "weighted" * weighted]))
+    parts = [name, *(f"{k}={v}" for k, v in config.items()), tag]
+    tag = "-".join(parts + ["weighted"] * (sample_weight is not None))
     spec = {"kind": "loss", "loss": name, "class": cls, "config": config}
     CASES.append(Case(f"loss/{tag}", spec, arrays))
 

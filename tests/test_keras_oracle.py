@@ -1,0 +1,72 @@
+"""Layers, losses, optimizers and activations against Keras 3, forward and backward.
+
+The values are frozen (tests/data/keras_oracle.npz): weights go in by ``set_weights`` in Keras's
+order, outputs and gradients must come out as Keras's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from frozen import Case, load
+
+import fastnn
+
+CASES = load(Path(__file__).parent / "data" / "keras_oracle.npz")
+# Relative to the largest magnitude of the expected array.
+BOUNDS = {"float64": 1e-11, "float32": 1e-5}
+
+
+def of_kind(kind: str):
+    """A parametrisation by the cases of one kind."""
+    chosen = [case for case in CASES if case.spec["kind"] == kind]
+    return pytest.mark.parametrize("case", chosen, ids=[c.name.split("/")[1] for c in chosen])
+
+
+@pytest.fixture(params=sorted(BOUNDS))
+def dtype(request):
+    return request.param
+
+
+def close(what: str, actual, expected: np.ndarray, dtype: str) -> None:
+    actual = np.asarray(actual)
+    assert actual.dtype == dtype, f"{what}: {actual.dtype}"
+    assert actual.shape == expected.shape, f"{what}: {actual.shape}, Keras {expected.shape}"
+    error = np.max(np.abs(actual - expected), initial=0.0)
+    scale = max(np.max(np.abs(expected), initial=0.0), 1e-3)
+    assert error <= BOUNDS[dtype] * scale, f"{what}: off by {error:.3g} of {scale:.3g}"
+
+
+def close_all(what: str, actual, expected: list[np.ndarray], dtype: str) -> None:
+    for i, (got, wanted) in enumerate(zip(actual, expected, strict=True)):
+        close(f"{what}{i}", got, wanted, dtype)
+
+
+def floats(arrays: list[np.ndarray], dtype: str) -> list[np.ndarray]:
+    return [a.astype(dtype) if a.dtype.kind == "f" else a for a in arrays]
+
+
+# --------------------------------------------------------------------------- losses
+
+
+@of_kind("loss")
+def test_loss(case: Case, backend, dtype):
+    a = {
+        key: value if case.spec["loss"][:6] == "sparse" and key == "y_true" else value.astype(dtype)
+        for key, value in case.arrays.items()
+    }
+    value, saved = fastnn.loss_forward(
+        a["y_true"],
+        a["y_pred"],
+        loss=case.spec["loss"],
+        sample_weight=a.get("sample_weight"),
+        **case.spec["config"],
+    )
+    expected = float(case.arrays["value"])
+    # The clip at 1 - 1e-7 is one at 1 - 1.2e-7 in float32, in Keras too.
+    clipped = case.name.startswith("loss/binary") and "False-saturated" in case.name
+    bound = 5e-3 if clipped and dtype == "float32" else BOUNDS[dtype]
+    assert value == pytest.approx(expected, rel=bound, abs=0)
+    close("dy", fastnn.loss_backward(saved), case.arrays["dy"], dtype)
