@@ -59,7 +59,9 @@ CFLAGS = [
     "-Wno-psabi",
 ]
 LDFLAGS = ["-pthread"]
+BUILD_BASE = "build"
 if os.environ.get("FASTNN_SANITIZE"):
+    BUILD_BASE = "build/sanitize"  # an object with the sanitizers must not end up in a wheel
     CFLAGS += ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g", "-O1"]
     LDFLAGS += ["-fsanitize=address,undefined"]
 
@@ -117,6 +119,12 @@ class BuildExt(build_ext):
         if self.parallel is None:
             self.parallel = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
 
+    def run(self) -> None:
+        if self.editable_mode:
+            # setuptools would build in a temporary folder, so everything would be built each time.
+            self.build_lib = str(Path("build") / "editable")
+        super().run()
+
 
 os.chdir(HERE)
 extensions = [extension("runtime", [f"{CPU}/runtime.c"])]
@@ -136,4 +144,5 @@ setup(
         build_dir="build/cython",
     ),
     cmdclass={"build_ext": BuildExt},
+    options={"build": {"build_base": BUILD_BASE}},
 )

@@ -25,21 +25,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         choices=("rnn", "lstm", "gru", "cnn"),
         default="rnn",
-        help="SimpleRNN, LSTM or GRU of 150 units that reads row by row, or convolutions",
+        help="SimpleRNN (default), LSTM or GRU of 150 units that reads row by row; convolutions",
     )
     parser.add_argument(
         "--data",
         choices=("auto", "mnist", "fashion_mnist", "digits"),
         default="auto",
-        help="auto: MNIST, or the digits that come with fastnn where MNIST cannot be had",
+        help="auto (default): MNIST, or where it cannot be had the digits that come with fastnn",
     )
-    parser.add_argument("--epochs", type=options.positive, help="without it 6 (digits: 20)")
-    parser.add_argument("--batch-size", type=options.positive, help="without it 150 (digits: 30)")
+    parser.add_argument("--epochs", type=options.positive, help="default: 6; digits 20")
+    parser.add_argument("--batch-size", type=options.positive, help="default: 150; digits 30")
     parser.add_argument(
-        "--seed", type=options.seed, default=0, help="of the weights, the split and the order"
+        "--seed",
+        type=options.seed,
+        default=0,
+        help="of the weights, the split and the order (default: 0)",
     )
     parser.add_argument(
-        "--out", type=options.folder, default="runs/demo", help="folder for the results"
+        "--out",
+        type=options.folder,
+        default="runs/demo",
+        help="folder for the results (default: runs/demo)",
     )
     options.add_backend(parser)
     options.add_threads(parser)

@@ -7,6 +7,7 @@ import os
 import platform
 from importlib import metadata
 
+import fastnn
 from fastnn import datasets, dispatch
 
 HELP = "show the backends, the instruction set, threads, versions and settings"
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the report; always succeeds."""
-    print(f"fastnn {_version('fastnn') or '(not installed)'}")
+    print(f"fastnn {fastnn.__version__}")
     print(f"  Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     print("\nbackends")
     for name, reason in dispatch.status().items():

@@ -13,7 +13,7 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         choices=dispatch.NAMES,
-        help="which kernels run; without it FASTNN_BACKEND, else auto",
+        help="which kernels run (default: FASTNN_BACKEND, else auto)",
     )
 
 
@@ -21,7 +21,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
         type=positive,
-        help="CPU threads; without it FASTNN_NUM_THREADS, else one a core",
+        help="CPU threads (default: FASTNN_NUM_THREADS, else one a core)",
     )
 
 
