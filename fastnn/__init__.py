@@ -32,7 +32,7 @@ _MODULES = (
 )
 _NAMES = {
     "Sequential": "fastnn.models",
-    "gradcheck": "fastnn.gradcheck",
+    "gradcheck": "fastnn.gradient_check",
     "load_model": "fastnn.saving",
     "set_random_seed": "fastnn.seeding",
 }

@@ -1,0 +1,452 @@
+"""Dense, embedding, dropout, and the layers that only change shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import initializers, ops, shapes
+from fastnn.layers.activated import ActivatedLayer, check_activation
+from fastnn.layers.base import Array, Layer, Shape
+from fastnn.layers.windows import check_data_format
+from fastnn.registry import Config, callable_name
+from fastnn.seeding import SeedGenerator, check_seed
+
+
+class InputLayer(Layer):
+    """Says the shape of one input, so that a `Sequential` can be built before it sees data.
+
+    Parameters
+    ----------
+    shape : tuple of int or None
+        Without the batch.
+    """
+
+    supports_masking = True
+    casts_input = False
+    config_fields = ("shape",)
+
+    def __init__(self, shape: Sequence[int | None], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shape = tuple(shape)
+        self.batch_input_shape = (None, *self.shape)
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
+        """The input itself."""
+        return x, None
+
+    def vjp(self, dy: Array, saved: Any) -> Array:
+        """The gradient itself."""
+        return dy
+
+    def get_config(self) -> Config:
+        """The constructor's arguments."""
+        config = super().get_config()
+        del config["input_shape"]
+        return config
+
+
+def Input(shape: Sequence[int | None], **kwargs: Any) -> InputLayer:
+    """`InputLayer`, under the name that Keras programs use."""
+    return InputLayer(shape, **kwargs)
+
+
+class Dense(ActivatedLayer):
+    """``activation(x @ kernel + bias)`` over the last axis.
+
+    Weights: ``kernel`` [I, units], ``bias`` [units].
+
+    Parameters
+    ----------
+    units : int
+    activation : str, optional
+        One of `fastnn.ops.ACTIVATIONS`; None is linear.
+    use_bias : bool
+    kernel_initializer, bias_initializer : str, Initializer or callable
+    **kwargs
+        ``name``, ``dtype``, ``trainable``, ``input_shape``: see `Layer`.
+    """
+
+    supports_masking = True
+    config_fields = ("units", "activation", "use_bias", "kernel_initializer", "bias_initializer")
+
+    def __init__(
+        self,
+        units: int,
+        activation: str | None = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.units = shapes.integer(self.name, "units", units, 1)
+        self.activation = check_activation(self.name, activation)
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+
+    def create_weights(self, input_shape: Shape) -> None:
+        """Kernel and bias."""
+        features = input_shape[-1] if len(input_shape) > 1 else None
+        if not features:
+            raise ValueError(
+                f"[{self.name}] input of shape {input_shape}; [batch, ..., features] with a known "
+                "number of features is needed"
+            )
+        self.add_weight("kernel", (features, self.units), self.kernel_initializer)
+        if self.use_bias:
+            self.add_weight("bias", (self.units,), self.bias_initializer)
+
+    def forward_linear(self, x: Array, activation: str | None) -> tuple[Array, Any]:
+        """One matrix product."""
+        weights = self._weights
+        return ops.dense_forward(x, weights["kernel"], weights.get("bias"), activation=activation)
+
+    def vjp_linear(self, dy: Array, saved: Any) -> Array:
+        """Two matrix products."""
+        return self.set_gradients_of(ops.dense_backward(dy, saved))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """[..., units]."""
+        return (*input_shape[:-1], self.units)
+
+
+class Embedding(Layer):
+    """Rows of a table, chosen by integers.
+
+    Weight: ``embeddings`` [input_dim, output_dim]. `backward` returns None: integers have no
+    gradient.
+
+    Parameters
+    ----------
+    input_dim : int
+        Number of rows; inputs are in 0 .. input_dim - 1.
+    output_dim : int
+    embeddings_initializer : str, Initializer or callable
+    mask_zero : bool
+        Whether the input 0 is padding, which recurrent layers after this one then skip.
+    """
+
+    casts_input = False
+    config_fields = ("input_dim", "output_dim", "embeddings_initializer", "mask_zero")
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: Any = "uniform",
+        mask_zero: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.input_dim = shapes.integer(self.name, "input_dim", input_dim, 1)
+        self.output_dim = shapes.integer(self.name, "output_dim", output_dim, 1)
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.mask_zero = bool(mask_zero)
+
+    def create_weights(self, input_shape: Shape) -> None:
+        """The table."""
+        self.add_weight(
+            "embeddings", (self.input_dim, self.output_dim), self.embeddings_initializer
+        )
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
+        """``embeddings[x]``."""
+        return ops.embedding_forward(x, self._weights["embeddings"])
+
+    def vjp(self, dy: Array, saved: Any) -> None:
+        """Sets the table's gradient; there is none of the input."""
+        self.set_gradient("embeddings", ops.embedding_backward(dy, saved))
+
+    def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
+        """True where the input is not 0, if ``mask_zero``."""
+        return x != 0 if self.mask_zero else None
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """[..., output_dim]."""
+        return (*input_shape, self.output_dim)
+
+
+class Masking(Layer):
+    """Marks the time steps whose features all equal ``mask_value``, and zeroes them.
+
+    Recurrent layers after it in a `Sequential` skip those steps.
+
+    Parameters
+    ----------
+    mask_value : float
+    """
+
+    supports_masking = True
+    config_fields = ("mask_value",)
+
+    def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mask_value = float(mask_value)
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
+        """The input, zero at masked steps."""
+        kept = self.compute_mask(x, None)[..., None]
+        return np.where(kept, x, x.dtype.type(0)), kept
+
+    def vjp(self, dy: Array, saved: Any) -> Array:
+        """The gradient, zero at masked steps."""
+        return np.where(saved, dy, dy.dtype.type(0))
+
+    def compute_mask(self, x: Array, mask: Array | None) -> Array:
+        """[B, T], False where every feature is ``mask_value``."""
+        return (x != self.mask_value).any(axis=-1)
+
+
+class Flatten(Layer):
+    """[B, ...] -> [B, product of the rest].
+
+    Parameters
+    ----------
+    data_format : {"channels_last", "channels_first"}, optional
+        With channels_first the channels are moved last before flattening, so that weights trained
+        in either format fit.
+    """
+
+    config_fields = ("data_format",)
+
+    def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.data_format = check_data_format(self.name, data_format)
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
+        """The input in another shape."""
+        if self.data_format == "channels_first" and x.ndim > 2:
+            x = np.moveaxis(x, 1, -1)
+        return x.reshape(x.shape[0], math.prod(x.shape[1:])), x.shape
+
+    def vjp(self, dy: Array, saved: Any) -> Array:
+        """The gradient in the input's shape."""
+        dx = dy.reshape(saved)
+        if self.data_format == "channels_first" and dx.ndim > 2:
+            dx = np.moveaxis(dx, -1, 1)
+        return dx
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """[B, product of the rest]."""
+        rest = input_shape[1:]
+        return (input_shape[0], None if None in rest else math.prod(rest))  # type: ignore[arg-type]
+
+
+class Reshape(Layer):
+    """[B, ...] -> [B, *target_shape].
+
+    Parameters
+    ----------
+    target_shape : tuple of int
+        One entry may be -1: whatever is left.
+    """
+
+    config_fields = ("target_shape",)
+
+    def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.target_shape = tuple(int(n) for n in target_shape)
+        if self.target_shape.count(-1) > 1 or any(n < 1 and n != -1 for n in self.target_shape):
+            raise ValueError(
+                f"[{self.name}] target_shape={target_shape!r}; positive sizes, at most one of them "
+                "-1, are needed"
+            )
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
+        """The input in another shape."""
+        target = self.compute_output_shape(x.shape)
+        return x.reshape(target), x.shape
+
+    def vjp(self, dy: Array, saved: Any) -> Array:
+        """The gradient in the input's shape."""
+        return dy.reshape(saved)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """[B, *target_shape], with -1 resolved."""
+        target = self.target_shape
+        if None in input_shape[1:]:
+            return (input_shape[0], *(None if n == -1 else n for n in target))
+        size = math.prod(input_shape[1:])  # type: ignore[arg-type]
+        known = math.prod(n for n in target if n != -1)
+        rest, remainder = divmod(size, known)
+        if remainder or (rest != 1 and -1 not in target):
+            raise ValueError(
+                f"[{self.name}] input of shape {tuple(input_shape)}; {self.target_shape}, as many "
+                "elements, is needed"
+            )
+        return (input_shape[0], *(rest if n == -1 else n for n in target))
+
+
+class Activation(ActivatedLayer):
+    """An activation function.
+
+    Parameters
+    ----------
+    activation : str
+        One of `fastnn.ops.ACTIVATIONS`; softmax goes over the last axis.
+    """
+
+    supports_masking = True
+    config_fields = ("activation",)
+
+    def __init__(self, activation: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.activation = check_activation(self.name, activation)
+
+    def forward(self, x: Array, training: bool, logits: bool = False) -> tuple[Array, Any]:
+        """``activation(x)``; with ``logits`` x itself."""
+        if logits or self.activation is None:
+            return x, None
+        return ops.activation_forward(x, self.activation)
+
+    def vjp(self, dy: Array, saved: Any) -> Array:
+        """Gradient of the input."""
+        return dy if saved is None else ops.activation_backward(dy, saved)
+
+
+class Dropout(Layer):
+    """Zeroes elements in training, scaling the others by 1 / (1 - rate) (Srivastava et al. 2014).
+
+    Parameters
+    ----------
+    rate : float
+        In [0, 1).
+    noise_shape : tuple of int or None, optional
+        Shape of the mask, the batch included; 1 shares a decision along an axis, None is the
+        input's size.
+    seed : int, optional
+        Each call in training draws a new mask from (seed, number of calls).
+    """
+
+    supports_masking = True
+    config_fields = ("rate", "noise_shape", "seed")
+
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.rate = shapes.rate_number(self.name, "rate", rate)
+        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
+        self.seed = None if seed is None else check_seed(self.name, seed)
+        self.seed_generator = SeedGenerator(seed)
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
+        """The input, with noise in training."""
+        if not training or self.rate == 0.0:
+            return x, None
+        return ops.dropout_forward(
+            x, rate=self.rate, seed=self.seed_generator.next(), noise_shape=self.noise_shape
+        )
+
+    def vjp(self, dy: Array, saved: Any) -> Array:
+        """The gradient, with the same mask."""
+        return dy if saved is None else ops.dropout_backward(dy, saved)
+
+
+class Lambda(Layer):
+    """A function of yours as a layer.
+
+    There is no automatic differentiation here: training through it needs ``gradient``.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(x) -> y``, on batches.
+    gradient : callable, optional
+        ``gradient(dy, x, y) -> dx``.
+    output_shape : tuple of int or None, or callable, optional
+        Shape of one output without the batch, or a function of the input's shape with the batch.
+        Default: that of the input.
+
+    Notes
+    -----
+    Functions are saved by name only: `load_model` needs them in ``custom_objects``.
+    """
+
+    config_fields = ("function", "gradient", "output_shape")
+
+    def __init__(
+        self,
+        function: Callable[[Array], Array],
+        gradient: Callable[[Array, Array, Array], Array] | None = None,
+        output_shape: Sequence[int | None] | Callable[[Shape], Shape] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not callable(function):
+            raise TypeError(f"[{self.name}] function={function!r}; a function is needed")
+        self.function = function
+        self.gradient = gradient
+        self.output_shape = output_shape
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
+        """``function(x)``."""
+        y = self.function(x)
+        return y, (x, y)
+
+    def vjp(self, dy: Array, saved: Any) -> Array:
+        """``gradient(dy, x, y)``."""
+        if self.gradient is None:
+            raise RuntimeError(
+                f"[{self.name}] backward through a Lambda without a gradient; "
+                "Lambda(function, gradient=...) is needed"
+            )
+        return self.gradient(dy, *saved)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """By ``output_shape``."""
+        if self.output_shape is None:
+            return tuple(input_shape)
+        if callable(self.output_shape):
+            return tuple(self.output_shape(input_shape))
+        return (input_shape[0], *self.output_shape)
+
+    def get_config(self) -> Config:
+        """The constructor's arguments, functions by their names."""
+        config = {**super().get_config()}
+        for field in self.config_fields:
+            value = getattr(self, field)
+            if callable(value):
+                config[field] = {"function": callable_name(value)}
+        return config
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> Any:
+        """The layer again; its functions are looked up in ``custom_objects``."""
+        arguments = dict(config)
+        for field in cls.config_fields:
+            value = arguments.get(field)
+            if isinstance(value, Mapping):
+                name = value["function"]
+                if name not in (custom_objects or {}):
+                    raise ValueError(
+                        f"[Lambda] the function {name!r} is not known; "
+                        f"custom_objects={{{name!r}: function}} is needed"
+                    )
+                arguments[field] = custom_objects[name]  # type: ignore[index]
+        return cls(**arguments)
+
+
+__all__ = [
+    "Activation",
+    "Dense",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "Input",
+    "InputLayer",
+    "Lambda",
+    "Masking",
+    "Reshape",
+]
