@@ -8,9 +8,9 @@
  *             left withdraws the free seats and never waits for a worker that has not woken yet.
  *   doorbell  changes with each job; workers wait on it.
  *
- * Waiting is spinning for a few microseconds, then sleeping in the kernel. Sleeping early is also
- * what makes a busy neighbour harmless: the scheduler lets a thread that slept run at once, and
- * moves the one that we wait for to the core that we left.
+ * Waiting is spinning for a while, then sleeping in the kernel. Spinning pays because a sleeper on an
+ * idle core takes 5 us to wake on bare metal and 70 us in a virtual machine (measured); sleeping in
+ * the end leaves the core to a busy neighbour, or to the very thread that is waited for.
  */
 #define _GNU_SOURCE
 #include "runtime_private.h"
@@ -85,12 +85,15 @@ static inline void restore_mode(uint64_t before)
 #endif
 }
 
-static int64_t nanoseconds(void)
+static int64_t clock_ns(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
+
+static int64_t wall_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
+static int64_t cpu_ns(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 
 /* ---------------------------------------------------------------- events */
 
@@ -143,16 +146,16 @@ static void reset_sleep(void)
 #endif
 
 /* Returns when the word is no longer `seen`. */
-static void event_wait(event *e, unsigned seen, int64_t spin_nanoseconds)
+static void event_wait(event *e, unsigned seen, int64_t spin)
 {
-    if (spin_nanoseconds > 0) {
-        int64_t end = nanoseconds() + spin_nanoseconds;
+    if (spin > 0) {
+        int64_t end = wall_ns() + spin;
         do {
             for (int i = 0; i < 16; i++) {
                 if (atomic_load_explicit(&e->word, memory_order_acquire) != seen) return;
                 cpu_pause();
             }
-        } while (nanoseconds() < end);
+        } while (wall_ns() < end);
     }
     while (atomic_load(&e->word) == seen) {
         atomic_fetch_add(&e->sleepers, 1);
@@ -175,8 +178,11 @@ enum {
     INSIDE = SEAT - 1
 };
 
-/* A call comes again within microseconds in a training loop; a barrier's wait is shorter still. */
-static const int64_t SPIN_IDLE = 30000, SPIN_BARRIER = 10000;
+enum {
+    SPIN_WORK = 100000,   /* a worker that waits for the next call: in a training loop it comes soon */
+    SPIN_RARELY = 10000,  /* the same, where the last call was long in coming */
+    SPIN_MEET = 20000     /* at a barrier, and at the end of a call */
+};
 
 typedef struct {
     event turn;
@@ -193,11 +199,13 @@ static struct {
     fnn_member member;
     void *context;
     long tasks;
-    int64_t spin;
+    int size; /* threads of the job, the caller among them */
     event seats;
     event doorbell;
+    atomic_llong rung; /* when the doorbell changed */
     alignas(64) atomic_long next;
     team_state team;
+    alignas(64) atomic_llong cpu; /* what the workers of this team used, in ns */
 } pool;
 
 static atomic_int limit = 1, cores = 1;
@@ -208,10 +216,10 @@ static int allowed(int threads)
     return threads < 1 || threads > most ? most : threads;
 }
 
-static int64_t spin_time(int size, int64_t nanoseconds)
+/* Whoever spins with more threads than cores spins against the thread it waits for. */
+static int64_t spin_time(int size, int64_t ns)
 {
-    /* Whoever spins with more threads than cores spins against the thread it waits for. */
-    return size > atomic_load_explicit(&cores, memory_order_relaxed) ? 0 : nanoseconds;
+    return size > atomic_load_explicit(&cores, memory_order_relaxed) ? 0 : ns;
 }
 
 static void take_tasks(void)
@@ -237,19 +245,25 @@ static void *worker(void *unused)
 {
     (void)unused;
     flush_denormals();
-    int64_t spin = 0;
+    int64_t idle_since = wall_ns(), spin = 0;
     for (;;) {
         unsigned heard = atomic_load(&pool.doorbell.word);
         int seat = take_seat();
         if (seat == 0) {
             event_wait(&pool.doorbell, heard, spin);
+            int64_t rung = atomic_load_explicit(&pool.rung, memory_order_relaxed);
+            spin = spin_time(allowed(0), rung - idle_since < SPIN_WORK ? SPIN_WORK : SPIN_RARELY);
+            idle_since = rung;
             continue;
         }
-        spin = pool.spin;
-        if (pool.member)
-            pool.member(pool.context, seat, pool.team.size, &pool.team);
-        else
+        if (pool.member) {
+            int64_t before = cpu_ns();
+            pool.member(pool.context, seat, pool.size, &pool.team);
+            atomic_fetch_add(&pool.cpu, cpu_ns() - before);
+        } else {
             take_tasks();
+        }
+        idle_since = wall_ns();
         if ((atomic_fetch_sub(&pool.seats.word, 1) & INSIDE) == 1) event_wake(&pool.seats, 1);
     }
     return NULL;
@@ -279,48 +293,50 @@ static int start_workers(int wanted)
     return pool.workers < wanted ? pool.workers : wanted;
 }
 
-static int take_pool(void)
+static void leave_pool(void) { atomic_store(&pool.busy, 0); }
+
+/* Makes the caller the pool's owner with up to `size - 1` workers; gives how many, 0 if it is alone. */
+static int take_pool(int size)
 {
     int free = 0;
-    return atomic_compare_exchange_strong(&pool.busy, &free, 1);
+    if (size < 2 || !atomic_compare_exchange_strong(&pool.busy, &free, 1)) return 0;
+    int workers = start_workers(size - 1);
+    if (workers == 0) leave_pool();
+    else pool.size = workers + 1;
+    return workers;
 }
-
-static void leave_pool(void) { atomic_store_explicit(&pool.busy, 0, memory_order_release); }
 
 static void open_seats(int count)
 {
+    atomic_store_explicit(&pool.rung, wall_ns(), memory_order_relaxed);
     atomic_store(&pool.seats.word, (unsigned)count * SEAT);
     atomic_fetch_add(&pool.doorbell.word, 1);
     event_wake(&pool.doorbell, count);
 }
 
 /* Waits until no seat is free and nobody sits. */
-static void wait_for_workers(int64_t spin)
+static void wait_for_workers(void)
 {
     unsigned seats;
+    int64_t spin = spin_time(pool.size, SPIN_MEET);
     while ((seats = atomic_load(&pool.seats.word)) != 0) event_wait(&pool.seats, seats, spin);
 }
 
 static void run(fnn_task fn, void *context, long tasks, int threads)
 {
     uint64_t mode = flush_denormals();
-    int size = allowed(threads), helpers = 0;
-    if (size > tasks) size = (int)tasks;
-    if (size > 1 && take_pool()) {
-        helpers = start_workers(size - 1);
-        if (helpers == 0) leave_pool();
-    }
-    if (helpers) {
+    int size = allowed(threads);
+    int workers = take_pool(size < tasks ? size : (int)tasks);
+    if (workers) {
         pool.task = fn;
         pool.member = NULL;
         pool.context = context;
         pool.tasks = tasks;
-        pool.spin = spin_time(helpers + 1, SPIN_IDLE);
         atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
-        open_seats(helpers);
+        open_seats(workers);
         take_tasks();
         atomic_fetch_and(&pool.seats.word, INSIDE);
-        wait_for_workers(spin_time(helpers + 1, SPIN_BARRIER));
+        wait_for_workers();
         leave_pool();
     } else {
         for (long i = 0; i < tasks; i++) fn(context, i);
@@ -328,25 +344,59 @@ static void run(fnn_task fn, void *context, long tasks, int threads)
     restore_mode(mode);
 }
 
+/* Do teams pay, at present? A member that shares its core with another process makes the whole team
+ * wait at each barrier, and the scheduler then packs the team on one core: steps of 2 us were seen to
+ * take 6 times as long, where one thread alone takes twice as long. So when the CPU time of teams
+ * shows that they had fewer cores than members, they are a member smaller for a while. */
+enum {
+    SAMPLE = 10000000,     /* ns of teams before a verdict: a single interruption does not count */
+    PENALTY = 10,          /* times the sample: so that trying again costs little */
+    PENALTY_MOST = 2000000000
+};
+
+static struct {
+    int64_t wall, possible, used; /* of the sample, in ns; the pool's owner's */
+    atomic_llong small_until;
+} teams;
+
+static int worthwhile(int size)
+{
+    long long until = atomic_load_explicit(&teams.small_until, memory_order_relaxed);
+    return size > 1 && until != 0 && wall_ns() < until ? size - 1 : size;
+}
+
+static void judge(int size, int64_t wall, int64_t used)
+{
+    /* With more members than cores the user has asked for it. */
+    if (size > atomic_load_explicit(&cores, memory_order_relaxed)) return;
+    teams.wall += wall;
+    teams.possible += wall * size;
+    teams.used += used;
+    if (teams.wall < SAMPLE) return;
+    int64_t penalty = PENALTY * teams.wall;
+    if (penalty > PENALTY_MOST) penalty = PENALTY_MOST;
+    int bad = teams.used < teams.possible / 5 * 3;
+    atomic_store_explicit(&teams.small_until, bad ? wall_ns() + penalty : 0, memory_order_relaxed);
+    teams.wall = teams.possible = teams.used = 0;
+}
+
 static void team(fnn_member fn, void *context, int threads)
 {
     uint64_t mode = flush_denormals();
-    int size = allowed(threads), helpers = 0;
-    if (size > 1 && take_pool()) {
-        helpers = start_workers(size - 1);
-        if (helpers == 0) leave_pool();
-    }
-    if (helpers) {
-        size = helpers + 1;
+    int workers = take_pool(worthwhile(allowed(threads)));
+    if (workers) {
+        int size = workers + 1;
+        int64_t wall = wall_ns(), cpu = cpu_ns();
         pool.member = fn;
         pool.context = context;
-        pool.spin = spin_time(size, SPIN_IDLE);
         pool.team.size = size;
-        pool.team.spin = spin_time(size, SPIN_BARRIER);
+        pool.team.spin = spin_time(size, SPIN_MEET);
         atomic_store_explicit(&pool.team.arrived, 0, memory_order_relaxed);
-        open_seats(helpers);
+        atomic_store_explicit(&pool.cpu, 0, memory_order_relaxed);
+        open_seats(workers);
         fn(context, 0, size, &pool.team);
-        wait_for_workers(pool.team.spin);
+        wait_for_workers();
+        judge(size, wall_ns() - wall, cpu_ns() - cpu + atomic_load(&pool.cpu));
         leave_pool();
     } else {
         team_state alone = {.size = 1};
