@@ -11,6 +11,9 @@
 #include <stdint.h>
 #include <string.h>
 #include <stddef.h>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 #undef REAL
 #undef INT
@@ -44,6 +47,28 @@ FNN_INLINE vec vload(const REAL *p) { return *(const vec_unaligned *)p; }
 FNN_INLINE void vstore(REAL *p, vec a) { *(vec_unaligned *)p = a; }
 
 /* The first n lanes (0 < n <= VL); lanes past n are zero and their memory is not touched. */
+#if defined(__AVX512F__) && VBYTES == 64
+#if REAL_IS_DOUBLE
+FNN_INLINE vec vload_n(const REAL *p, long n) { return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p); }
+FNN_INLINE void vstore_n(REAL *p, vec a, long n) { _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)a); }
+#else
+FNN_INLINE vec vload_n(const REAL *p, long n) { return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p); }
+FNN_INLINE void vstore_n(REAL *p, vec a, long n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)a); }
+#endif
+#elif defined(__AVX2__) && VBYTES == 32
+FNN_INLINE ivec vmask_n(long n)
+{
+    static const INT window[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+    return *(const ivec_unaligned *)(window + 8 - n);
+}
+#if REAL_IS_DOUBLE
+FNN_INLINE vec vload_n(const REAL *p, long n) { return (vec)_mm256_maskload_pd(p, (__m256i)vmask_n(n)); }
+FNN_INLINE void vstore_n(REAL *p, vec a, long n) { _mm256_maskstore_pd(p, (__m256i)vmask_n(n), (__m256d)a); }
+#else
+FNN_INLINE vec vload_n(const REAL *p, long n) { return (vec)_mm256_maskload_ps(p, (__m256i)vmask_n(n)); }
+FNN_INLINE void vstore_n(REAL *p, vec a, long n) { _mm256_maskstore_ps(p, (__m256i)vmask_n(n), (__m256)a); }
+#endif
+#else
 FNN_INLINE vec vload_n(const REAL *p, long n)
 {
     if (n >= VL) return vload(p);
@@ -56,6 +81,7 @@ FNN_INLINE void vstore_n(REAL *p, vec a, long n)
     if (n >= VL) { vstore(p, a); return; }
     for (long j = 0; j < n; j++) p[j] = a[j];
 }
+#endif
 
 /* a where the comparison holds; a NaN in x fails every comparison and so stays in the `else`. */
 FNN_INLINE vec vmax(vec a, vec b) { return SELECT(a > b, a, b); }

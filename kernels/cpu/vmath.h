@@ -25,10 +25,6 @@
 #ifndef FNN_VMATH_H
 #define FNN_VMATH_H
 
-#if VBYTES == 64 && !REAL_IS_DOUBLE && defined(__AVX512F__)
-#include <immintrin.h>
-#endif
-
 #if REAL_IS_DOUBLE
 #define VM_MANTISSA 52
 #define VM_ROUND 6755399441055744.0 /* 1.5 * 2^52 */
