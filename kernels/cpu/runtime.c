@@ -8,9 +8,9 @@
  *             left withdraws the free seats and never waits for a worker that has not woken yet.
  *   doorbell  changes with each job; workers wait on it.
  *
- * Waiting is spinning for a while, then sleeping in the kernel. Spinning pays because a sleeper on an
- * idle core takes 5 us to wake on bare metal and 70 us in a virtual machine (measured); sleeping in
- * the end leaves the core to a busy neighbour, or to the very thread that is waited for.
+ * Waiting is spinning for a while, then sleeping in the kernel. Spinning pays because a sleeper on
+ * an idle core takes long to wake (70 us were measured in a virtual machine); sleeping in the end
+ * leaves the core to a busy neighbour, or to the very thread that is waited for.
  */
 #define _GNU_SOURCE
 #include "runtime_private.h"
@@ -179,9 +179,9 @@ enum {
 };
 
 enum {
-    SPIN_WORK = 100000,   /* a worker that waits for the next call: in a training loop it comes soon */
-    SPIN_RARELY = 10000,  /* the same, where the last call was long in coming */
-    SPIN_MEET = 20000     /* at a barrier, and at the end of a call */
+    SPIN_WORK = 100000,  /* ns; a worker waits for the next call: in a training loop it is near */
+    SPIN_RARELY = 10000, /* the same, where the last call was long in coming */
+    SPIN_MEET = 20000    /* at a barrier, and at the end of a call */
 };
 
 typedef struct {
@@ -295,7 +295,8 @@ static int start_workers(int wanted)
 
 static void leave_pool(void) { atomic_store(&pool.busy, 0); }
 
-/* Makes the caller the pool's owner with up to `size - 1` workers; gives how many, 0 if it is alone. */
+/* Makes the caller the pool's owner, with up to `size - 1` workers; gives their number, 0 if the
+ * caller stays alone. */
 static int take_pool(int size)
 {
     int free = 0;
@@ -345,9 +346,9 @@ static void run(fnn_task fn, void *context, long tasks, int threads)
 }
 
 /* Do teams pay, at present? A member that shares its core with another process makes the whole team
- * wait at each barrier, and the scheduler then packs the team on one core: steps of 2 us were seen to
- * take 6 times as long, where one thread alone takes twice as long. So when the CPU time of teams
- * shows that they had fewer cores than members, they are a member smaller for a while. */
+ * wait at each barrier, and the scheduler then packs the team on one core: steps of 2 us were seen
+ * to take 6 times as long, where one thread alone takes twice as long. So when the CPU time of
+ * teams shows that they had fewer cores than members, they are a member smaller for a while. */
 enum {
     SAMPLE = 10000000,     /* ns of teams before a verdict: a single interruption does not count */
     PENALTY = 10,          /* times the sample: so that trying again costs little */

@@ -1,4 +1,7 @@
-"""For the other families: `from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime`, once at import."""
+"""For the other families, once at import:
+
+    from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime
+"""
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
