@@ -1,0 +1,100 @@
+/* Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; SC 2011),
+ * several counters at a time. Include after vec.h; the element type does not matter here.
+ *
+ *     philox_words(seed, stream, first, n, out)     out[e] = the word of element first + e, 0 <= e < n
+ *
+ * Element i takes word i % 4 of the block with the counter (i/4 low 32, i/4 high 32, stream, 0) and the
+ * key (seed low 32, seed high 32): docs/contract.md, section 3. A block, with || for (high, low):
+ *
+ *     round:  (c0, c1, c2, c3) <- (high(M1 c2) ^ c1 ^ k0, low(M1 c2), high(M0 c0) ^ c3 ^ k1, low(M0 c0))
+ *             (k0, k1) += (W0, W1)
+ *
+ * Each counter word lies in a 64-bit lane of its own, and only the low half counts: the widening
+ * multiply reads just that half, so `low(...)` needs no masking, and a shift gives `high(...)`.
+ *
+ *     lanes      block b     b+1     b+2  ...        VBYTES / 8 blocks side by side
+ *     c0         w0          w4      w8              interleaved at the end: c0 | c1 << 32 and
+ *     c1         w1          w5      w9              c2 | c3 << 32 are pairs of words in order
+ *     c2         w2          w6      w10
+ *     c3         w3          w7      w11
+ */
+#ifndef FNN_PHILOX_H
+#define FNN_PHILOX_H
+
+enum { /* streams of the contract */
+    PHILOX_USER, PHILOX_DROPOUT, PHILOX_RECURRENT_DROPOUT, PHILOX_ZONEOUT_H, PHILOX_ZONEOUT_C,
+    PHILOX_STOCHASTIC_POOLING
+};
+
+typedef uint64_t philox_lanes __attribute__((vector_size(VBYTES), may_alias));
+typedef uint64_t philox_unaligned __attribute__((vector_size(VBYTES), aligned(4), may_alias));
+#define PHILOX_BLOCKS ((int)(VBYTES / 8))   /* blocks in a vector */
+#define PHILOX_WORDS (4 * PHILOX_BLOCKS)    /* words in a batch of one vector of blocks */
+
+/* low 32 bits of each lane times m, 64 bits wide */
+FNN_INLINE philox_lanes philox_multiply(philox_lanes a, uint32_t m)
+{
+#if VBYTES == 64 && defined(__AVX512F__)
+    return (philox_lanes)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(m));
+#elif VBYTES == 32 && defined(__AVX2__)
+    return (philox_lanes)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(m));
+#else
+    return (a & 0xffffffffu) * m;
+#endif
+}
+
+/* The PHILOX_WORDS words of the blocks first_block ... in order. */
+FNN_INLINE void philox_batch(uint64_t seed, uint32_t stream, uint64_t first_block, uint32_t *out)
+{
+    philox_lanes lane;
+    for (int j = 0; j < PHILOX_BLOCKS; j++) lane[j] = (uint64_t)j;
+    philox_lanes c0 = lane + first_block, c1 = c0 >> 32;
+    philox_lanes c2 = (philox_lanes){0} + stream, c3 = (philox_lanes){0};
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+#pragma GCC unroll 10
+    for (int round = 0; round < 10; round++) {
+        philox_lanes p0 = philox_multiply(c0, 0xD2511F53u), p1 = philox_multiply(c2, 0xCD9E8D57u);
+        c0 = (p1 >> 32) ^ c1 ^ (uint64_t)k0;
+        c2 = (p0 >> 32) ^ c3 ^ (uint64_t)k1;
+        c1 = p1;
+        c3 = p0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    philox_lanes first = (c0 & 0xffffffffu) | c1 << 32, second = (c2 & 0xffffffffu) | c3 << 32;
+    philox_lanes low, high;
+    for (int j = 0; j < PHILOX_BLOCKS; j++) {
+        low[j] = (uint64_t)(j / 2 + PHILOX_BLOCKS * (j % 2));
+        high[j] = low[j] + PHILOX_BLOCKS / 2;
+    }
+    *(philox_unaligned *)out = __builtin_shuffle(first, second, low);
+    *(philox_unaligned *)(out + 2 * PHILOX_BLOCKS) = __builtin_shuffle(first, second, high);
+}
+
+static __attribute__((unused)) void philox_words(uint64_t seed, uint32_t stream, uint64_t first, long n,
+                                                 uint32_t *out)
+{
+    uint64_t block = first / 4;
+    long skip = (long)(first % 4), done = 0;
+    uint32_t batch[PHILOX_WORDS];
+    if (skip && n > 0) {
+        philox_batch(seed, stream, block, batch);
+        done = PHILOX_WORDS - skip < n ? PHILOX_WORDS - skip : n;
+        memcpy(out, batch + skip, (size_t)done * sizeof *out);
+        block += PHILOX_BLOCKS;
+    }
+    for (; n - done >= PHILOX_WORDS; done += PHILOX_WORDS, block += PHILOX_BLOCKS)
+        philox_batch(seed, stream, block, out + done);
+    if (done < n) {
+        philox_batch(seed, stream, block, batch);
+        memcpy(out + done, batch, (size_t)(n - done) * sizeof *out);
+    }
+}
+
+/* A word is below the threshold with the probability rate (a drop). */
+FNN_INLINE uint32_t philox_threshold(double rate) { return (uint32_t)(rate * 4294967296.0); }
+
+/* The word as a number in [0, 1): its upper 24 bits. */
+FNN_INLINE double philox_uniform(uint32_t word) { return (double)(word >> 8) * 0x1p-24; }
+
+#endif
