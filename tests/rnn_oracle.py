@@ -1,7 +1,7 @@
-"""The recurrent contract, word for word and row for row: slow, in float64, sharing no code with fastnn.
+"""The recurrent contract word for word: slow, in float64, sharing no code with fastnn.
 
-One row and one time step at a time, from the list "Recurrent step" in docs/contract.md. The noise is
-Philox4x32-10 in plain Python integers.
+One row and one time step at a time, from the list "Recurrent step" in docs/contract.md. The noise
+is Philox4x32-10 in plain Python integers.
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ def rnn_forward(
     resets : bool ndarray [T, B], optional
         Where it is True the row's state becomes ``initial`` (or zero) before the step.
     recurrent_dropout : float, optional
-        Rate, 0 <= rate < 1, of one dropout mask ``[B, H]`` a sequence, on h where it enters a matrix
-        product (Gal & Ghahramani 2016). Needs a seed.
+        Rate, 0 <= rate < 1, of one dropout mask ``[B, H]`` a sequence, on h where it enters a
+        matrix product (Gal & Ghahramani 2016). Needs a seed.
     zoneout : float or (float, float), optional
         Rates, 0 <= rate < 1, at which units keep h and c (Krueger et al. 2016); a single number is
         both. Without a seed, which needs ``keep=None``, the state is the expected one:
@@ -79,9 +79,9 @@ def rnn_forward(
     Returns
     -------
     output : RnnOutput
-        ``y [T, B, H]``, in the memory order of x; ``final [B, H]`` (lstm: the pair h, c), each row's
-        state after its last step; ``states``, the same array as y (lstm: the pair of all h and all
-        c), None with ``keep=None``.
+        ``y [T, B, H]``, in the memory order of x; ``final [B, H]`` (lstm: the pair h, c), each
+        row's state after its last step; ``states``, the same array as y (lstm: the pair of all h
+        and all c), None with ``keep=None``.
     saved : RnnSaved or None
 
     Raises
@@ -96,7 +96,9 @@ def rnn_forward(
             "RnnWeights(kernel, recurrent_kernel, bias, recurrent_bias) is needed"
         )
     name, backend = dispatch.choose(_FORWARD, _NAMES, (x, *weights, mask, resets))
-    if cell not in CELLS:
+    if x is None:
+        raise TypeError(f"[{_FORWARD}] x is None; an array [T, B, I] is needed")
+    if not isinstance(cell, str) or cell not in CELLS:
         shapes.check_choice(_FORWARD, "cell", cell, tuple(CELLS))
     kind = CELLS[cell]
     if activation not in kind.activations:
@@ -106,7 +108,7 @@ def rnn_forward(
     shapes.check_floating(_FORWARD, "x", x)
     shapes.check_rank(_FORWARD, "x", x, "T B I")
     shapes.check_nonempty(_FORWARD, "x", x, 2)
-    T, B, I = x.shape
+    T, B = x.shape[:2]
     H = _check_weights(x, weights, cell, kind.gates)
     shapes.check_elements(
         _FORWARD, "gates", (T, B, max(kind.gates, saved_planes(cell, bool(reset_after))), H)
@@ -270,7 +272,7 @@ def _checked_lengths(backend: ModuleType, lengths: Any, T: int, B: int) -> Array
     least, most = int(lengths.min()), int(lengths.max())
     if least < 0 or most > T:
         raise ValueError(
-            f"[{_FORWARD}] lengths reach from {least} to {most}; 0 to {T} (the steps in x) is needed"
+            f"[{_FORWARD}] lengths reach from {least} to {most}; 0 to T = {T} is needed"
         )
     return None if least == T else lengths.astype(np.int64, copy=False)
 

@@ -32,7 +32,7 @@ def forward(a_i, a_f, a_g, a_o, c, sigmoid, tanh):
 
 
 def backward(dh, dc, i, f, g, o, c, tanh):
-    """Gradients of the four pre-activations and of the previous c: ``da_i, da_f, da_g, da_o, dc``."""
+    """Gradients of the pre-activations and of the previous c: ``da_i, da_f, da_g, da_o, dc``."""
     tanh_c = tanh(f * c + i * g)
     d = dc + dh * o * (1 - tanh_c * tanh_c)
     return (

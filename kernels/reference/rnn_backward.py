@@ -62,7 +62,7 @@ def rnn_backward(d_y, d_final, d_states, saved):
                 [p[n] for p in planes],
                 h_rows[n],
                 hm_rows[n],
-                c_rows[n] if has_c else None,
+                None if c_rows is None else c_rows[n],
                 y_rows[n],
             )
             if da_n is not None:

@@ -1,4 +1,4 @@
-"""One recurrent step of each cell over rows of a batch: matrix products around the cell's equations.
+"""One recurrent step of each cell over rows of a batch: matrix products around its equations.
 
 A driver has n rows at hand, of one time step or of all: the same functions serve the loop and the
 recomputation of all gates in one product.
@@ -22,6 +22,10 @@ from fastnn.kernels.cells import gru, lstm, simple_rnn
 def sigmoid(x):
     # exp overflows to infinity far on the negative side, where 0 is the right answer.
     return 1 / (1 + np.exp(-x))
+
+
+def tanh(x):
+    return np.tanh(x)
 
 
 def relu(x):
@@ -55,7 +59,7 @@ class SimpleRnn(_Cell):
     def __init__(self, weights, spec):
         super().__init__(weights, spec)
         if spec.activation == "tanh":
-            self.act, self.act_backward = np.tanh, simple_rnn.backward_tanh
+            self.act, self.act_backward = tanh, simple_rnn.backward_tanh
         else:
             self.act, self.act_backward = relu, simple_rnn.backward_relu
 
@@ -69,12 +73,13 @@ class SimpleRnn(_Cell):
 
 class Lstm(_Cell):
     def forward(self, ax, h, hm, c):
-        a = self.blocks(ax + self.recurrent(hm))
-        *planes, h_new, c_new = lstm.forward(*a, c, sigmoid, np.tanh)
+        a_i, a_f, a_g, a_o = self.blocks(ax + self.recurrent(hm))
+        *planes, h_new, c_new = lstm.forward(a_i, a_f, a_g, a_o, c, sigmoid, tanh)
         return h_new, c_new, planes
 
     def backward(self, dh, dc, planes, h, hm, c, h_new):
-        *da, dc = lstm.backward(dh, dc, *planes, c, np.tanh)
+        i, f, g, o = planes
+        *da, dc = lstm.backward(dh, dc, i, f, g, o, c, tanh)
         da = np.concatenate(da, 1)
         return da, None, da @ self.U.T, 0, dc
 
@@ -85,7 +90,7 @@ class GruResetAfter(_Cell):
         u_z, u_r, q = self.blocks(self.recurrent(hm))
         z = gru.gate(x_z + u_z, sigmoid)
         r = gru.gate(x_r + u_r, sigmoid)
-        n = gru.candidate(x_n, r, q, np.tanh)
+        n = gru.candidate(x_n, r, q, tanh)
         return gru.update(z, n, h), None, (z, r, n, q)
 
     def backward(self, dh, dc, planes, h, hm, c, h_new):
@@ -103,7 +108,7 @@ class GruResetBefore(_Cell):
         u_z, u_r = self.blocks(self.recurrent(hm, slice(2 * H)))
         z = gru.gate(x_z + u_z, sigmoid)
         r = gru.gate(x_r + u_r, sigmoid)
-        n = np.tanh(x_n + self.recurrent(r * hm, slice(2 * H, None)))
+        n = tanh(x_n + self.recurrent(r * hm, slice(2 * H, None)))
         return gru.update(z, n, h), None, (z, r, n)
 
     def backward(self, dh, dc, planes, h, hm, c, h_new):

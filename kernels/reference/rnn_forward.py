@@ -37,7 +37,10 @@ def rnn_forward(x, weights, initial, spec, keep):
     mask = dropout_mask(spec, B, H, x.dtype)
     zone_h, zone_c = Zoneout(spec, 0, B, H), Zoneout(spec, 1, B, H)
     h0, c0 = initial_states(initial, spec, B, H, x.dtype)
-    h, c = h0.copy(), None if c0 is None else c0.copy()
+    start = [h0] if c0 is None else [h0, c0]
+    state = [s0.copy() for s0 in start]
+    h = state[0]
+    c = state[1] if len(state) == 2 else None
 
     y = zeros_in_order(x, H)
     all_c = zeros_in_order(x, H) if keep and c is not None else None
@@ -48,10 +51,8 @@ def rnn_forward(x, weights, initial, spec, keep):
         ax = project(rows.pack(x), weights)
         for t in rows.order:
             if rows.resets is not None:
-                reset = rows.resets[t]
-                h[reset] = h0[reset]
-                if c is not None:
-                    c[reset] = c0[reset]
+                for s, s0 in zip(state, start, strict=True):
+                    np.copyto(s, s0, where=rows.resets[t, :, None])
             b = rows.at(t)
             h_old, c_old = h[b], None if c is None else c[b]
             hm = h_old if mask is None else h_old * mask[b]
@@ -61,12 +62,12 @@ def rnn_forward(x, weights, initial, spec, keep):
                 c[b] = zone_c(t, b, c_old, c_new)
             live = slice(None) if rows.live is None else rows.live[t]
             y[t, live] = h[live]
-            if all_c is not None:
+            if c is not None and all_c is not None:
                 all_c[t, live] = c[live]
             if gates is not None:
                 for s, plane in enumerate(planes):
                     gates[t, b, s] = plane
-    return y, [h] if c is None else [h, c], all_c, gates
+    return y, state, all_c, gates
 
 
 def initial_states(initial, spec, B, H, dtype):

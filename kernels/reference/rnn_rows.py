@@ -64,7 +64,7 @@ class Rows:
         return out
 
     def previous(self, states, initial):
-        """The state before each step, after its reset: ``[T, B, H]`` of all states and the initial."""
+        """``[T, B, H]``: the state before each step and after its reset."""
         T, _ = self.shape
         out = np.empty_like(states)
         if T == 0:
