@@ -108,8 +108,11 @@ def choose(op: str, names: Sequence[str], arrays: Sequence[Any]) -> tuple[str, M
     module = _loaded.get(name) or load(op, name)
     owns = module.owns
     for x in arrays:
-        if x is not None and not owns(x):
-            raise _foreign(op, names, arrays, name)
+        if x is not None:
+            if not owns(x):
+                raise _foreign(op, names, arrays, x, name)
+            if not _aligned(x):
+                raise _unaligned(op, names, arrays, x)
     return name, module
 
 
@@ -117,7 +120,9 @@ def owner(op: str, name: str, dy: Any) -> ModuleType:
     """The backend of a saved record, which must own the upstream gradient."""
     module = _loaded.get(name) or load(op, name)
     if not module.owns(dy):
-        raise _foreign(op, ("dy",), (dy,), name)
+        raise _foreign(op, ("dy",), (dy,), dy, name)
+    if not _aligned(dy):
+        raise _unaligned(op, ("dy",), (dy,), dy)
     return module
 
 
@@ -203,9 +208,21 @@ def _claims(path: str, x: Any) -> bool:
         return False
 
 
-def _foreign(op: str, names: Sequence[str], arrays: Sequence[Any], backend: str) -> TypeError:
-    owns = _loaded[backend].owns
-    x = next(x for x in arrays if x is not None and not owns(x))
+def _aligned(x: Any) -> bool:
+    # Kernels read whole elements; a field of packed records lies across their borders.
+    return getattr(x.flags, "aligned", True)
+
+
+def _unaligned(op: str, names: Sequence[str], arrays: Sequence[Any], x: Any) -> ValueError:
+    name = _argument(names, arrays, x)
+    return ValueError(
+        f"[{op}] {name} is not aligned in memory; an aligned array (a copy) is needed"
+    )
+
+
+def _foreign(
+    op: str, names: Sequence[str], arrays: Sequence[Any], x: Any, backend: str
+) -> TypeError:
     return TypeError(
         f"[{op}] {_argument(names, arrays, x)} is a {_type_name(x)}; an array of the backend "
         f"{backend!r} is needed (fastnn.asarray makes one)"

@@ -175,7 +175,7 @@ def _conv2d(
     height, width, channels = shapes.check_image(op, x, data_format)
     shapes.check_rank(op, "kernel", kernel, "kh kw C/groups O")
     shapes.check_nonempty(op, "kernel", kernel)
-    shapes.check_same_dtype(op, "x", x, "kernel", kernel)
+    shapes.check_same_dtype(op, "kernel", kernel, "x", x)
     groups = shapes.integer(op, "groups", groups, 1)
     kh, kw, inner, outputs = kernel.shape
     if inner * groups != x.shape[channels] or outputs % groups:
@@ -184,7 +184,7 @@ def _conv2d(
             f"groups; kernel [kh, kw, C/groups, O] with O a multiple of groups is needed"
         )
     if bias is not None:
-        shapes.check_same_dtype(op, "x", x, "bias", bias)
+        shapes.check_same_dtype(op, "bias", bias, "x", x)
         shapes.check_shape(op, "bias", bias, (outputs,))
     shapes.check_choice(op, "activation", activation, _FUSED)
     if activation == "linear":

@@ -37,7 +37,7 @@ def dense_forward(
     shapes.check_floating(op, "x", x)
     shapes.check_rank(op, "kernel", kernel, "I O")
     shapes.check_nonempty(op, "kernel", kernel)
-    shapes.check_same_dtype(op, "x", x, "kernel", kernel)
+    shapes.check_same_dtype(op, "kernel", kernel, "x", x)
     inputs, units = kernel.shape
     if x.shape[-1] != inputs:
         raise ValueError(
@@ -45,7 +45,7 @@ def dense_forward(
             "x [..., I] and kernel [I, O] are needed"
         )
     if bias is not None:
-        shapes.check_same_dtype(op, "x", x, "bias", bias)
+        shapes.check_same_dtype(op, "bias", bias, "x", x)
         shapes.check_shape(op, "bias", bias, (units,))
     shapes.check_choice(op, "activation", activation, _FUSED)
     if activation == "linear":
