@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fastnn import dispatch
+from fastnn import dispatch, threads
 from fastnn.cli.errors import UsageError
 
 
@@ -72,9 +72,7 @@ def choose_threads(count: int | None, backend: str) -> None:
         raise UsageError(
             f"--threads {count} with the backend {backend!r}; the backend 'cython' is needed"
         )
-    from fastnn.kernels.cpu import _runtime
-
     try:
-        _runtime.set_num_threads(count)
+        threads.set_num_threads(count)
     except ValueError as error:
         raise UsageError(str(error)) from None

@@ -1,0 +1,55 @@
+"""The README is true: its Python runs, its files exist, its tables name what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fastnn import dispatch
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_python_blocks_run(capsys):
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["y"].shape == (32, 20, 64) and names["dx"].shape == (32, 20, 8)
+    loss, accuracy = map(float, re.findall(r"\d+\.\d+", capsys.readouterr().out)[-2:])
+    assert accuracy > 0.3 and loss < 2.3  # chance is 0.1 and ln 10
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "docs/design.md", "fastnn/data/README.md"]
+)
+def test_links_lead_somewhere(document):
+    path = ROOT / document
+    links = re.findall(r"\]\(([^)#]+?)\)", path.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    assert missing == []
+
+
+def test_make_targets_exist():
+    used = set(re.findall(r"\bmake ([a-z]+)", README + (ROOT / "CONTRIBUTING.md").read_text()))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    assert {"demo", "test", "bench"} <= used <= targets
+
+
+def test_every_backend_has_its_row():
+    table = README.split("## Backends")[1].strip().split("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)`", table, re.MULTILINE)
+    assert rows.pop(0) == "FASTNN_BACKEND" and set(rows) == set(dispatch.NAMES)
+
+
+def test_every_variable_is_described():
+    sources = [*ROOT.glob("fastnn/**/*.py"), *ROOT.glob("kernels/**/*.py*")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources if path.suffix != ".pyc")
+    used = set(re.findall(r"[\"'](FASTNN_[A-Z_]+)", text))
+    described = set(re.findall(r"^\| `([A-Z_]+)`", README, re.MULTILINE))
+    assert used <= described and "FASTNN_DATA" in used
