@@ -1,0 +1,268 @@
+"""Binding of the recurrent kernels (rnn.h): lays out the arrays, releases the GIL, calls."""
+
+import numpy as np
+
+cimport numpy as cnp
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from runtime cimport fetch_runtime, fnn_runtime
+
+cnp.import_array()
+
+
+cdef extern from "rnn.h":
+    enum:
+        CELL_SIMPLE_RNN
+        CELL_LSTM
+        CELL_GRU_AFTER
+        CELL_GRU_BEFORE
+    ctypedef struct fnn_rnn_call:
+        const fnn_runtime *runtime
+        int threads, cell, relu, reverse
+        long T, B, I, H, Hp
+        const void *x
+        long x_t, x_b
+        const void *kernel
+        const void *recurrent
+        long kernel_r, kernel_c, recurrent_r, recurrent_c
+        const void *bias
+        const void *recurrent_bias
+        long bias_c, recurrent_bias_c
+        const void *h0
+        const void *c0
+        const int64_t *lengths
+        const uint8_t *mask
+        const uint8_t *resets
+        double dropout, zone_h, zone_c
+        int noisy
+        uint64_t seed
+    ctypedef struct fnn_rnn_forward:
+        fnn_rnn_call call
+        void *y
+        long y_t, y_b
+        void *c
+        void *gates
+        void *final_h
+        void *final_c
+    ctypedef struct fnn_rnn_backward:
+        fnn_rnn_call call
+        const void *y
+        long y_t, y_b
+        const void *c
+        const void *gates
+        const void *dy
+        const void *d_states_h
+        const void *d_states_c
+        long dy_t, dy_b, dsh_t, dsh_b, dsc_t, dsc_b
+        const void *d_final_h
+        const void *d_final_c
+        void *dx
+        long dx_t, dx_b
+        void *dkernel
+        void *drecurrent
+        void *dbias
+        void *drecurrent_bias
+        void *dh0
+        void *dc0
+    ctypedef struct fnn_rnn_table:
+        int (*forward)(const fnn_rnn_forward *) noexcept nogil
+        int (*backward)(const fnn_rnn_backward *) noexcept nogil
+    long fnn_rnn_padded(long n, long item) nogil
+
+cdef extern from *:
+    """
+    #include "rnn.h"
+    static inline const fnn_rnn_table *rnn_table(int isa, int is_double)
+    {
+        return FNN_PICK_TABLE(fnn_rnn_table, isa, is_double);
+    }
+    """
+    const fnn_rnn_table *rnn_table(int isa, int is_double) nogil
+
+cdef const fnn_runtime *runtime = fetch_runtime()
+
+cdef dict PLANES = {CELL_SIMPLE_RNN: 0, CELL_LSTM: 4, CELL_GRU_AFTER: 4, CELL_GRU_BEFORE: 3}
+
+
+cdef inline void *data(cnp.ndarray a) noexcept:
+    return cnp.PyArray_DATA(a) if a is not None else NULL
+
+
+cdef inline long step(cnp.ndarray a, int axis) noexcept:
+    """The stride of an axis in elements."""
+    return cnp.PyArray_STRIDE(a, axis) // cnp.PyArray_ITEMSIZE(a)
+
+
+cdef bint whole_strides(cnp.ndarray a) noexcept:
+    cdef int axis
+    cdef long item = cnp.PyArray_ITEMSIZE(a)
+    if not cnp.PyArray_ISALIGNED(a):
+        return False
+    for axis in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_STRIDE(a, axis) % item:
+            return False
+    return True
+
+
+cdef cnp.ndarray any_strides(a):
+    """The array as it is, or a copy where its strides are not whole elements."""
+    if a is None or whole_strides(a):
+        return a
+    return np.ascontiguousarray(a)
+
+
+cdef cnp.ndarray rows_of(a):
+    """The array as it is where its last axis is contiguous, or a copy."""
+    cdef cnp.ndarray b = a
+    if b is None:
+        return None
+    if (cnp.PyArray_STRIDE(b, cnp.PyArray_NDIM(b) - 1) == cnp.PyArray_ITEMSIZE(b)
+            or cnp.PyArray_DIM(b, cnp.PyArray_NDIM(b) - 1) == 1) and whole_strides(b):
+        return b
+    return np.ascontiguousarray(b)
+
+
+cdef cnp.ndarray dense(a, dtype):
+    return None if a is None else np.ascontiguousarray(a, dtype)
+
+
+cdef cnp.ndarray padded(a, long Hp):
+    """Saved rows `[..., H]` as `[..., Hp]`: the array behind our own view, or a padded copy."""
+    cdef cnp.ndarray base
+    if a is None:
+        return None
+    base = a.base if isinstance(a.base, np.ndarray) else None
+    if (base is not None and base.ndim == a.ndim and base.shape[:-1] == a.shape[:-1]
+            and base.shape[a.ndim - 1] == Hp and cnp.PyArray_DATA(base) == cnp.PyArray_DATA(a)
+            and cnp.PyArray_IS_C_CONTIGUOUS(base) and base.dtype == a.dtype):
+        return base
+    base = np.zeros((*a.shape[:-1], Hp), a.dtype)
+    base[..., : a.shape[-1]] = a
+    return base
+
+
+cdef cnp.ndarray like(x, long n, bint zeros):
+    """A fresh `[T, B, n]` in the memory order of x."""
+    make = np.zeros if zeros else np.empty
+    T, B = x.shape[0], x.shape[1]
+    if x.strides[0] < x.strides[1]:
+        return make((B, T, n), x.dtype).transpose(1, 0, 2)
+    return make((T, B, n), x.dtype)
+
+
+cdef list set_call(fnn_rnn_call *c, x, weights, initial, spec):
+    """Fills the call; the arrays that its pointers look into must be kept until it returns."""
+    cdef cnp.ndarray x_, W, U, b, rb, h0 = None, c0 = None, lengths, mask, resets
+    dtype = x.dtype
+    x_ = rows_of(x)
+    W, U = any_strides(weights.kernel), any_strides(weights.recurrent_kernel)
+    b, rb = any_strides(weights.bias), any_strides(weights.recurrent_bias)
+    if initial is not None:
+        if spec.cell == "lstm":
+            h0, c0 = dense(initial[0], dtype), dense(initial[1], dtype)
+        else:
+            h0 = dense(initial, dtype)
+    lengths = dense(spec.lengths, np.int64)
+    mask, resets = dense(spec.mask, np.bool_), dense(spec.resets, np.bool_)
+    c.runtime = runtime
+    c.threads = runtime.threads()
+    if spec.cell == "lstm":
+        c.cell = CELL_LSTM
+    elif spec.cell == "gru":
+        c.cell = CELL_GRU_AFTER if spec.reset_after else CELL_GRU_BEFORE
+    else:
+        c.cell = CELL_SIMPLE_RNN
+    c.relu = spec.activation == "relu"
+    c.reverse = spec.reverse
+    c.T, c.B, c.I = x_.shape[0], x_.shape[1], x_.shape[2]
+    c.H = U.shape[0]
+    c.Hp = fnn_rnn_padded(c.H, x_.itemsize)
+    c.x = data(x_)
+    c.x_t, c.x_b = step(x_, 0), step(x_, 1)
+    c.kernel, c.recurrent = data(W), data(U)
+    c.kernel_r, c.kernel_c = step(W, 0), step(W, 1)
+    c.recurrent_r, c.recurrent_c = step(U, 0), step(U, 1)
+    c.bias, c.recurrent_bias = data(b), data(rb)
+    c.bias_c = step(b, 0) if b is not None else 0
+    c.recurrent_bias_c = step(rb, 0) if rb is not None else 0
+    c.h0, c.c0 = data(h0), data(c0)
+    c.lengths = <const int64_t *> data(lengths)
+    c.mask, c.resets = <const uint8_t *> data(mask), <const uint8_t *> data(resets)
+    c.dropout = spec.recurrent_dropout
+    c.zone_h, c.zone_c = spec.zoneout
+    c.noisy = spec.seed is not None
+    c.seed = (spec.seed or 0) & 0xFFFFFFFFFFFFFFFF
+    return [x_, W, U, b, rb, h0, c0, lengths, mask, resets]
+
+
+def forward(x, weights, initial, spec, keep):
+    """`(y, final_h, final_c, c, gates)`; the last three are None where the cell or keep has none."""
+    cdef fnn_rnn_forward f
+    cdef cnp.ndarray y, c = None, gates = None, final_h, final_c = None
+    cdef bint lstm = spec.cell == "lstm", is_double = x.dtype == np.float64
+    cdef int failed
+    alive = set_call(&f.call, x, weights, initial, spec)
+    cdef long T = f.call.T, B = f.call.B, H = f.call.H, Hp = f.call.Hp, planes = PLANES[f.call.cell]
+    make = np.zeros if spec.lengths is not None else np.empty
+    y = like(x, H, spec.lengths is not None)
+    final_h = np.empty((B, H), x.dtype)
+    if lstm:
+        final_c = np.empty((B, H), x.dtype)
+        if keep is not None:
+            c = make((T, B, Hp), x.dtype)
+    if keep == "gates" and planes:
+        gates = make((T, B, planes, Hp), x.dtype)
+    f.y, f.y_t, f.y_b = data(y), step(y, 0), step(y, 1)
+    f.c, f.gates, f.final_h, f.final_c = data(c), data(gates), data(final_h), data(final_c)
+    cdef const fnn_rnn_table *table = rnn_table(runtime.isa, is_double)
+    with nogil:
+        failed = table.forward(&f)
+    if failed:
+        raise MemoryError("[rnn_forward] no memory for the work area")
+    del alive
+    return (y, final_h, final_c, None if c is None else c[..., :H],
+            None if gates is None else gates[..., :H])
+
+
+def backward(dy, d_final_h, d_final_c, d_states_h, d_states_c, saved):
+    """`(dx, dkernel, drecurrent_kernel, dbias, drecurrent_bias, dh0, dc0)`."""
+    cdef fnn_rnn_backward f
+    cdef cnp.ndarray y, c, gates, dy_, dsh, dsc, dfh, dfc, dx, dW, dU, db = None, drb = None
+    cdef cnp.ndarray dh0, dc0 = None
+    cdef bint lstm = saved.spec.cell == "lstm", is_double = saved.x.dtype == np.float64
+    cdef int failed
+    x, w, dtype = saved.x, saved.weights, saved.x.dtype
+    alive = set_call(&f.call, x, w, saved.initial, saved.spec)
+    cdef long B = f.call.B, I = f.call.I, H = f.call.H, GH = w.kernel.shape[1]
+    y, c, gates = rows_of(saved.y), padded(saved.c, f.call.Hp), padded(saved.gates, f.call.Hp)
+    dy_, dsh, dsc = rows_of(dy), rows_of(d_states_h), rows_of(d_states_c)
+    dfh, dfc = dense(d_final_h, dtype), dense(d_final_c, dtype)
+    dx = like(x, I, saved.spec.lengths is not None)
+    dW, dU = np.empty((I, GH), dtype), np.empty((H, GH), dtype)
+    if w.bias is not None:
+        db = np.empty(GH, dtype)
+    if w.recurrent_bias is not None:
+        drb = np.empty(GH, dtype)
+    dh0 = np.empty((B, H), dtype)
+    if lstm:
+        dc0 = np.empty((B, H), dtype)
+    f.y, f.y_t, f.y_b = data(y), step(y, 0), step(y, 1)
+    f.c, f.gates = data(c), data(gates)
+    f.dy, f.d_states_h, f.d_states_c = data(dy_), data(dsh), data(dsc)
+    if dy_ is not None:
+        f.dy_t, f.dy_b = step(dy_, 0), step(dy_, 1)
+    if dsh is not None:
+        f.dsh_t, f.dsh_b = step(dsh, 0), step(dsh, 1)
+    if dsc is not None:
+        f.dsc_t, f.dsc_b = step(dsc, 0), step(dsc, 1)
+    f.d_final_h, f.d_final_c = data(dfh), data(dfc)
+    f.dx, f.dx_t, f.dx_b = data(dx), step(dx, 0), step(dx, 1)
+    f.dkernel, f.drecurrent, f.dbias, f.drecurrent_bias = data(dW), data(dU), data(db), data(drb)
+    f.dh0, f.dc0 = data(dh0), data(dc0)
+    cdef const fnn_rnn_table *table = rnn_table(runtime.isa, is_double)
+    with nogil:
+        failed = table.backward(&f)
+    if failed:
+        raise MemoryError("[rnn_backward] no memory for the work area")
+    del alive
+    return dx, dW, dU, db, drb, dh0, dc0

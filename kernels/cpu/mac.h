@@ -1,0 +1,64 @@
+/* The micro-kernel: a tile of accumulators in registers, one multiply-add a lane a cycle.
+ *
+ *     acc[i][v] += sum_k a[i*rs + k*cs] * b[k*bs + v*VL + lane]       0 <= i < mr, 0 <= v < nv
+ *
+ *                 b: a packed panel, K rows of nv vectors, read once, in order
+ *                 +----+----+----+----+
+ *          k  ->  |    |    |    |    |   nv loads
+ *                 +----+----+----+----+
+ *      a  +-+     +----+----+----+----+
+ *      i  |.| bc  |         acc       |   mr broadcasts, mr*nv FMAs, all in registers
+ *         +-+     +----+----+----+----+
+ *
+ * `a` is left where it is: rs = row stride, cs = 1 for rows as the user holds them (the recurrent
+ * state, gradients of gates); rs = 1, cs = mr for a panel that was packed column by column.
+ *
+ * mr and nv are compile-time constants after inlining, so the loops over i and v vanish. With 32
+ * registers 6 x 4 leaves 8 for b and the broadcast; with 16 a 3 x 4 tile (12 + 3 broadcasts + 1) and
+ * 6 x 2 (12 + 2 + 1) just fit: hence MAC_ROWS, and hence two orders of the inner loops.
+ */
+#define UNROLL _Pragma("GCC unroll 16")
+
+#if VREGS >= 32
+#define MAC_NV 4 /* vectors in the widest panel of a plain product */
+#define MAC_ROWS(nv) 6
+#else
+#define MAC_NV 2
+#define MAC_ROWS(nv) ((nv) >= 4 ? 3 : (nv) == 3 ? 4 : 6)
+#endif
+#define MAC_MAX_ROWS 6
+
+FNN_INLINE void mac(const int mr, const int nv, const int v0, vec (*restrict acc)[4],
+                    const REAL *restrict a, long rs, long cs, const REAL *restrict b, long bs, long K)
+{
+    for (long k = 0; k < K; k++) {
+#if VREGS >= 32
+        vec bv[4];
+        UNROLL for (int v = 0; v < nv; v++) bv[v] = *(const vec *)(b + v * VL);
+        UNROLL for (int i = 0; i < mr; i++) {
+            vec av = vset(a[i * rs]);
+            UNROLL for (int v = 0; v < nv; v++) acc[i][v0 + v] += av * bv[v];
+        }
+#else
+        vec av[MAC_MAX_ROWS];
+        UNROLL for (int i = 0; i < mr; i++) av[i] = vset(a[i * rs]);
+        UNROLL for (int v = 0; v < nv; v++) {
+            vec bv = *(const vec *)(b + v * VL);
+            UNROLL for (int i = 0; i < mr; i++) acc[i][v0 + v] += av[i] * bv;
+        }
+#endif
+        a += cs;
+        b += bs;
+    }
+}
+
+/* Calls `call(mr)` with the compile-time constant mr = rows; rows <= MAC_ROWS(nv). */
+#define WITH_ROWS(rows, nv, call)                                             \
+    switch (rows) {                                                           \
+    case 6: if (MAC_ROWS(nv) >= 6) { call(6); } break;                        \
+    case 5: if (MAC_ROWS(nv) >= 5) { call(5); } break;                        \
+    case 4: if (MAC_ROWS(nv) >= 4) { call(4); } break;                        \
+    case 3: call(3); break;                                                   \
+    case 2: call(2); break;                                                   \
+    case 1: call(1); break;                                                   \
+    }
