@@ -216,11 +216,11 @@ static int allowed(int threads)
     return threads < 1 || threads > most ? most : threads;
 }
 
-/* Whoever spins with more threads than cores spins against the thread it waits for. */
-static int64_t spin_time(int size, int64_t ns)
-{
-    return size > atomic_load_explicit(&cores, memory_order_relaxed) ? 0 : ns;
-}
+/* More threads than cores: the user has asked for it. */
+static int crowded(int size) { return size > atomic_load_explicit(&cores, memory_order_relaxed); }
+
+/* In a crowd a spinning thread may hold the core of the thread that it waits for. */
+static int64_t spin_time(int size, int64_t ns) { return crowded(size) ? 0 : ns; }
 
 static void take_tasks(void)
 {
@@ -363,13 +363,12 @@ static struct {
 static int worthwhile(int size)
 {
     long long until = atomic_load_explicit(&teams.small_until, memory_order_relaxed);
-    return size > 1 && until != 0 && wall_ns() < until ? size - 1 : size;
+    return size > 1 && until != 0 && !crowded(size) && wall_ns() < until ? size - 1 : size;
 }
 
 static void judge(int size, int64_t wall, int64_t used)
 {
-    /* With more members than cores the user has asked for it. */
-    if (size > atomic_load_explicit(&cores, memory_order_relaxed)) return;
+    if (crowded(size)) return;
     teams.wall += wall;
     teams.possible += wall * size;
     teams.used += used;
