@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rnn_oracle
+from conftest import need
+from hypothesis import given
+from hypothesis import strategies as st
 from rnn_cases import CELL_OPTIONS, DEEP, LARGE, SMALL, Case, Problem, make
 
-import fastnn
-from fastnn.dispatch import status, use_backend
+from fastnn.dispatch import use_backend
 from fastnn.kernels.cells import CELLS, saved_planes
 from fastnn.ops.rnn import rnn_backward, rnn_forward
 from fastnn.types import RnnOutput, RnnWeights
@@ -365,6 +367,34 @@ def test_gradients_along_a_direction(backend, cell, name):
     assert directional_error(problem, step=1e-6 if cell == "relu" else 1e-4) <= 1e-7
 
 
+PATTERNS = {
+    "lengths": ("uneven", "zeros", "all_zero"),
+    "mask": ("random", "row", "none"),
+    "resets": ("random", "all"),
+}
+
+
+@st.composite
+def random_cases(draw):
+    """Any sizes with any options together."""
+    sizes = [draw(st.integers(1, most)) for most in (6, 19, 21, 37)]
+    flags = [draw(st.booleans()) for _ in range(4)]
+    patterns = {name: draw(st.sampled_from((None, *p))) for name, p in PATTERNS.items()}
+    rates = [draw(st.sampled_from((None, 0.0, 0.3, 0.9))) for _ in range(2)]
+    return Case(*sizes, *flags, **patterns, recurrent_dropout=rates[0], zoneout=rates[1])
+
+
+@given(case=random_cases(), seed=st.integers(0, 2**32))
+def test_random_cases(backend, cell, case, seed):
+    problem = make(case, cell, seed=seed)
+    expected = oracle(problem)
+    output, _ = forward(problem)
+    assert_close(output.y, expected.y, 1e-12, "y")
+    assert_close(states_of(output.final)[0], expected.final_h, 1e-12, "final")
+    if cell != "relu":  # whose kinks a random case would meet
+        assert directional_error(problem) <= 1e-7
+
+
 def test_each_upstream_field_may_be_missing(backend, cell):
     problem = make(Case(lengths="zeros"), cell)
     output, saved = forward(problem)
@@ -385,15 +415,16 @@ def test_each_upstream_field_may_be_missing(backend, cell):
     assert all(not g.any() for g in nothing.values())
 
 
-@pytest.mark.parametrize("dtype, bound", [("float64", 1e-12), ("float32", 1e-5)])
-def test_forward_and_backward_on_different_backends(backend, cell, case, dtype, bound):
+def test_forward_and_backward_on_different_backends(two_backends, cell, case, dtype):
+    first, second = two_backends
     problem = make(case, cell, dtype)
-    output, saved = forward(problem)
+    with use_backend(first):
+        output, saved = forward(problem)
     d = upstream(output)
-    expected = rnn_backward(d, saved)
-    for other, reason in status().items():
-        if reason is None:
-            assert_same_gradients(rnn_backward(d, saved._replace(backend=other)), expected, bound)
+    bound = 1e-12 if dtype == np.float64 else 1e-5
+    assert_same_gradients(
+        rnn_backward(d, saved._replace(backend=second)), rnn_backward(d, saved), bound
+    )
 
 
 def test_backward_stays_with_the_saved_backend(backend):
@@ -498,22 +529,18 @@ def test_empty(backend, cell, sizes, keep):
 
 
 @pytest.mark.parametrize("name", ["primes_options", "vectors", "one_row", "many_rows"])
-def test_the_same_bits_for_any_number_of_threads(backend, cell, name):
-    if backend != "cython":
-        pytest.skip("NumPy's threads are not ours")
-    problem = make(LARGE[name], cell, np.float32)
-    before = fastnn.get_num_threads()
+def test_the_same_bits_for_any_number_of_threads(cell, dtype, name):
+    need("cython")
+    from fastnn.threads import use_num_threads
+
+    problem = make(LARGE[name], cell, dtype)
     found = []
-    try:
-        for threads in (1, 2, 4):
-            fastnn.set_num_threads(threads)
+    for threads in (1, 2, 4):
+        with use_backend("cython"), use_num_threads(threads):
             output, saved = forward(problem)
             grads = rnn_backward(upstream(output), saved)
-            found.append(
-                [output.y, *states_of(output.final), *gradients_of(problem, grads).values()]
-            )
-    finally:
-        fastnn.set_num_threads(before)
+        gradients = gradients_of(problem, grads).values()
+        found.append([output.y, *states_of(output.final), *states_of(output.states), *gradients])
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
