@@ -102,6 +102,9 @@ cdef void count_task(void *context, long task) noexcept nogil:
 
 cdef void halve_smallest(void *context, long task) noexcept nogil:
     cdef volatile double smallest = 2.2250738585072014e-308
+    cdef volatile int idle = 20000  # long enough for a worker to wake and take the next task
+    while idle > 0:
+        idle -= 1
     (<unsigned char *> context)[task] = smallest * 0.5 == 0
 
 
