@@ -97,10 +97,13 @@ def asarray_like(x: Any, like: Any) -> Any:
     return load("asarray_like", _auto_name("asarray_like", ("like",), (like,))).asarray(x)
 
 
-def choose(op: str, names: Sequence[str], arrays: Sequence[Any]) -> tuple[str, ModuleType]:
-    """The backend for a call: its name and its module. None among ``arrays`` is passed over.
+def choose(
+    op: str, names: Sequence[str], arrays: Sequence[Any], optional: Sequence[Any] = ()
+) -> tuple[str, ModuleType]:
+    """The backend for a call: its name and its module.
 
-    ``names`` are the arguments' names, for the messages.
+    Refuses what the backend does not own. ``optional`` arrays may be None. ``names`` are the
+    arguments' names, for the messages.
     """
     name = _scoped.get() or _selected
     if name == "auto":
@@ -108,22 +111,25 @@ def choose(op: str, names: Sequence[str], arrays: Sequence[Any]) -> tuple[str, M
     module = _loaded.get(name) or load(op, name)
     owns = module.owns
     for x in arrays:
-        if x is not None:
-            if not owns(x):
-                raise _foreign(op, names, arrays, x, name)
-            if not _aligned(x):
-                raise _unaligned(op, names, arrays, x)
+        if not owns(x) or not _aligned(x):
+            raise _refused(op, _argument(names, (*arrays, *optional), x), x, name, module)
+    for x in optional:
+        if x is not None and (not owns(x) or not _aligned(x)):
+            raise _refused(op, _argument(names, (*arrays, *optional), x), x, name, module)
     return name, module
 
 
 def owner(op: str, name: str, dy: Any) -> ModuleType:
     """The backend of a saved record, which must own the upstream gradient."""
     module = _loaded.get(name) or load(op, name)
-    if not module.owns(dy):
-        raise _foreign(op, ("dy",), (dy,), dy, name)
-    if not _aligned(dy):
-        raise _unaligned(op, ("dy",), (dy,), dy)
+    if not module.owns(dy) or not _aligned(dy):
+        raise _refused(op, "dy", dy, name, module)
     return module
+
+
+def _aligned(x: Any) -> bool:
+    # Kernels read whole elements; a field of packed records lies across their borders.
+    return getattr(x.flags, "aligned", True)
 
 
 def load(op: str, name: str) -> ModuleType:
@@ -143,6 +149,8 @@ def status() -> dict[str, str | None]:
 
 
 def _try(name: str) -> tuple[ModuleType | None, str | None]:
+    if name in _loaded:
+        return _loaded[name], None
     try:
         module = import_module(MODULES[name])
     except ImportError as error:
@@ -156,12 +164,12 @@ def _try(name: str) -> tuple[ModuleType | None, str | None]:
 
 def _auto_name(op: str, names: Sequence[str], arrays: Sequence[Any]) -> str:
     # The first array decides by its type; choose() then sees that the backend owns the others too.
-    first = next((x for x in arrays if x is not None), None)
-    if first is None:
+    if not arrays:
         return next(name for name in MODULES if _try(name)[0] is not None)
+    first = arrays[0]
     name = _auto_by_type.get(type(first)) or _auto_for(first)
     if name is None:
-        raise _unowned(op, names, arrays, first)
+        raise _unowned(op, names[0], first)
     _auto_by_type[type(first)] = name
     return name
 
@@ -177,28 +185,35 @@ def _auto_for(x: Any) -> str | None:
 # --------------------------------------------------------------------------- messages
 
 
-def _type_name(x: Any) -> str:
+def _is(x: Any) -> str:
     kind = type(x)
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    if kind.__module__ == "builtins":
+        return "is None" if x is None else f"is a {kind.__qualname__}"
+    return f"is a {kind.__module__}.{kind.__qualname__}"
 
 
 def _argument(names: Sequence[str], arrays: Sequence[Any], x: Any) -> str:
     return next(name for name, array in zip(names, arrays, strict=True) if array is x)
 
 
-def _unowned(op: str, names: Sequence[str], arrays: Sequence[Any], x: Any) -> Exception:
-    given = f"[{op}] {_argument(names, arrays, x)} is a {_type_name(x)}"
+def _refused(op: str, argument: str, x: Any, backend: str, module: ModuleType) -> Exception:
+    if module.owns(x):
+        return ValueError(f"[{op}] {argument} is not aligned in memory; an aligned copy is needed")
+    return TypeError(
+        f"[{op}] {argument} {_is(x)}; an array of the backend {backend!r} is needed "
+        "(fastnn.asarray makes one)"
+    )
+
+
+def _unowned(op: str, argument: str, x: Any) -> Exception:
     for name, path in MODULES.items():
         module, reason = _try(name)
         if module is None and _claims(path, x):
             return BackendUnavailableError(
-                f"{given}, for the backend {name!r}, which is not available: {reason}"
+                f"[{op}] {argument} {_is(x)}, for the backend {name!r}, which is not available: "
+                f"{reason}"
             )
-    return TypeError(f"{given}; an array is needed (fastnn.asarray makes one)")
+    return TypeError(f"[{op}] {argument} {_is(x)}; an array is needed (fastnn.asarray makes one)")
 
 
 def _claims(path: str, x: Any) -> bool:
@@ -206,24 +221,3 @@ def _claims(path: str, x: Any) -> bool:
         return bool(import_module(path).owns(x))
     except ImportError:
         return False
-
-
-def _aligned(x: Any) -> bool:
-    # Kernels read whole elements; a field of packed records lies across their borders.
-    return getattr(x.flags, "aligned", True)
-
-
-def _unaligned(op: str, names: Sequence[str], arrays: Sequence[Any], x: Any) -> ValueError:
-    name = _argument(names, arrays, x)
-    return ValueError(
-        f"[{op}] {name} is not aligned in memory; an aligned array (a copy) is needed"
-    )
-
-
-def _foreign(
-    op: str, names: Sequence[str], arrays: Sequence[Any], x: Any, backend: str
-) -> TypeError:
-    return TypeError(
-        f"[{op}] {_argument(names, arrays, x)} is a {_type_name(x)}; an array of the backend "
-        f"{backend!r} is needed (fastnn.asarray makes one)"
-    )

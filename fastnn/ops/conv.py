@@ -171,7 +171,7 @@ def _conv2d(
     data_format: str,
     activation: str | None,
 ) -> tuple[Array, ConvSaved]:
-    name, backend = dispatch.choose(op, ("x", "kernel", "bias"), (x, kernel, bias))
+    name, backend = dispatch.choose(op, ("x", "kernel", "bias"), (x, kernel), (bias,))
     height, width, channels = shapes.check_image(op, x, data_format)
     shapes.check_rank(op, "kernel", kernel, "kh kw C/groups O")
     shapes.check_nonempty(op, "kernel", kernel)
@@ -262,7 +262,7 @@ def conv1d_forward(
         As `conv2d_forward`.
     """
     op = "conv1d_forward"
-    dispatch.choose(op, ("x", "kernel", "bias"), (x, kernel, bias))
+    dispatch.choose(op, ("x", "kernel", "bias"), (x, kernel), (bias,))
     shapes.check_data_format(op, data_format)
     last = data_format == "channels_last"
     shapes.check_rank(op, "x", x, "B L C" if last else "B C L")

@@ -33,7 +33,7 @@ def dense_forward(
         Wrong dtype, rank or size.
     """
     op = "dense_forward"
-    name, backend = dispatch.choose(op, ("x", "kernel", "bias"), (x, kernel, bias))
+    name, backend = dispatch.choose(op, ("x", "kernel", "bias"), (x, kernel), (bias,))
     shapes.check_floating(op, "x", x)
     shapes.check_rank(op, "kernel", kernel, "I O")
     shapes.check_nonempty(op, "kernel", kernel)

@@ -71,7 +71,7 @@ def loss_forward(
     """
     op = "loss_forward"
     name, backend = dispatch.choose(
-        op, ("y_true", "y_pred", "sample_weight"), (y_true, y_pred, sample_weight)
+        op, ("y_true", "y_pred", "sample_weight"), (y_true, y_pred), (sample_weight,)
     )
     shapes.check_choice(op, "loss", loss, LOSSES)
     shapes.check_floating(op, "y_pred", y_pred)

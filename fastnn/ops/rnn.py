@@ -95,7 +95,9 @@ def rnn_forward(
             f"[{_FORWARD}] weights is a {type(weights).__name__}; "
             "RnnWeights(kernel, recurrent_kernel, bias, recurrent_bias) is needed"
         )
-    name, backend = dispatch.choose(_FORWARD, _NAMES, (x, *weights, mask, resets))
+    name, backend = dispatch.choose(
+        _FORWARD, _NAMES, (x, *weights[:2]), (*weights[2:], mask, resets)
+    )
     if x is None:
         raise TypeError(f"[{_FORWARD}] x is None; an array [T, B, I] is needed")
     if not isinstance(cell, str) or cell not in CELLS:
