@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto (default): MNIST, or where it cannot be had the digits that come with fastnn",
     )
-    parser.add_argument("--epochs", type=options.positive, help="default: 6; digits 20")
+    parser.add_argument("--epochs", type=options.positive, help="default: 6; digits 30")
     parser.add_argument("--batch-size", type=options.positive, help="default: 150; digits 30")
     parser.add_argument(
         "--seed",

@@ -27,7 +27,7 @@ class Plan(NamedTuple):
 PLANS = {
     "mnist": Plan("MNIST", 255.0, 6, 150),
     "fashion_mnist": Plan("Fashion-MNIST", 255.0, 6, 150),
-    "digits": Plan("the UCI digits", 16.0, 20, 30),
+    "digits": Plan("the UCI digits", 16.0, 30, 30),
 }
 
 
