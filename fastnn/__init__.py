@@ -28,6 +28,7 @@ _MODULES = (
     "optimizers",
     "plotting",
     "saving",
+    "threads",
     "types",
 )
 _NAMES = {
