@@ -43,6 +43,24 @@ FNN_INLINE philox_lanes philox_multiply(philox_lanes a, uint32_t m)
 #endif
 }
 
+/* Pairs of words a0 b0 a1 b1 ... in order. */
+FNN_INLINE void philox_interleave(philox_lanes a, philox_lanes b, uint32_t *out)
+{
+#if defined(__clang__)
+    for (int j = 0; j < PHILOX_BLOCKS; j++) {
+        memcpy(out + 4 * j, (uint64_t[]){a[j], b[j]}, 16);
+    }
+#else
+    philox_lanes low, high;
+    for (int j = 0; j < PHILOX_BLOCKS; j++) {
+        low[j] = (uint64_t)(j / 2 + PHILOX_BLOCKS * (j % 2));
+        high[j] = low[j] + PHILOX_BLOCKS / 2;
+    }
+    *(philox_unaligned *)out = __builtin_shuffle(a, b, low);
+    *(philox_unaligned *)(out + 2 * PHILOX_BLOCKS) = __builtin_shuffle(a, b, high);
+#endif
+}
+
 /* The PHILOX_WORDS words of the blocks first_block ... in order. */
 FNN_INLINE void philox_batch(uint64_t seed, uint32_t stream, uint64_t first_block, uint32_t *out)
 {
@@ -62,13 +80,7 @@ FNN_INLINE void philox_batch(uint64_t seed, uint32_t stream, uint64_t first_bloc
         k1 += 0xBB67AE85u;
     }
     philox_lanes first = (c0 & 0xffffffffu) | c1 << 32, second = (c2 & 0xffffffffu) | c3 << 32;
-    philox_lanes low, high;
-    for (int j = 0; j < PHILOX_BLOCKS; j++) {
-        low[j] = (uint64_t)(j / 2 + PHILOX_BLOCKS * (j % 2));
-        high[j] = low[j] + PHILOX_BLOCKS / 2;
-    }
-    *(philox_unaligned *)out = __builtin_shuffle(first, second, low);
-    *(philox_unaligned *)(out + 2 * PHILOX_BLOCKS) = __builtin_shuffle(first, second, high);
+    philox_interleave(first, second, out);
 }
 
 static __attribute__((unused)) void philox_words(uint64_t seed, uint32_t stream, uint64_t first, long n,
