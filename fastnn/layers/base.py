@@ -65,6 +65,7 @@ class Layer(Configurable):
         input_shape: Sequence[int | None] | None = None,
     ) -> None:
         self.name = name or _fresh_name(type(self).__name__)
+        self.named_by_user = name is not None
         self._dtype = _checked_dtype(self.name, dtype)
         self.trainable = bool(trainable)
         self.batch_input_shape = None if input_shape is None else (None, *input_shape)

@@ -1,0 +1,367 @@
+"""compile, fit, evaluate, predict: how a model learns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import batches, losses, metrics, ops, optimizers, shapes
+from fastnn.arrays import to_numpy
+from fastnn.batches import Data
+from fastnn.callbacks import Callback, CallbackList, History, ProgressBar
+from fastnn.layers.activated import ActivatedLayer
+from fastnn.layers.base import Layer
+from fastnn.layers.core import InputLayer
+from fastnn.parameters import FlatParameters
+from fastnn.registry import Config, serialize
+from fastnn.seeding import draw_seed
+
+Array = Any
+
+
+class Trainer(Layer):
+    """The training half of a model; the other half says what its layers are."""
+
+    layers: list[Layer]
+    optimizer: optimizers.Optimizer | None = None
+    loss: Any = None
+    metrics: Sequence[metrics.Metric] = ()
+    history: History | None = None
+    stop_training = False
+    _parameters: FlatParameters | None = None
+    _mask: Any = None  # of the last output
+    _loss_sum = 0.0
+    _loss_count = 0
+
+    def compile(
+        self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Iterable[Any] | None = None
+    ) -> None:
+        """Choose how to learn.
+
+        Parameters
+        ----------
+        optimizer : str or Optimizer
+        loss : str or Loss
+            A cross-entropy after a last layer with softmax (or sigmoid, for the binary one) is
+            computed from that layer's logits, which is exact where probabilities underflow.
+        metrics : iterable of str or Metric, optional
+            "accuracy" becomes the binary, categorical or sparse one, by the shapes.
+        """
+        self.optimizer = optimizers.get(optimizer)
+        self.loss = None if loss is None else losses.get(loss)
+        self.metrics = [_metric(m) for m in (metrics or ())]
+        names = [m.name for m in self.metrics]
+        if len(set(names)) != len(names) or "loss" in names:
+            raise ValueError(f"[{self.name}] metrics named {names}; different names are needed")
+
+    # ------------------------------------------------------------------ the public calls
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Iterable[Callback] | None = None,
+        validation_split: float = 0.0,
+        validation_data: Sequence[Any] | None = None,
+        shuffle: bool | np.random.Generator = True,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        validation_batch_size: int | None = None,
+    ) -> History:
+        """Train.
+
+        Parameters
+        ----------
+        x, y : array
+            Samples first. Numeric features become the model's dtype (not scaled).
+        batch_size : int, optional
+            Default 32.
+        epochs : int
+            The epoch at which to stop; training goes over ``epochs - initial_epoch`` of them.
+        verbose : {"auto", 0, 1, 2}
+            0 silent, 1 a bar an epoch (a line, where tqdm is not installed), 2 a line an epoch.
+        callbacks : iterable of Callback, optional
+        validation_split : float
+            This last part of the data, taken before shuffling, is kept for validation.
+        validation_data : (x, y) or (x, y, sample_weight), optional
+        shuffle : bool or numpy.random.Generator
+            True draws a generator's seed from the global source (`fastnn.set_random_seed`).
+        sample_weight : array [N], optional
+            Weights of the samples in the loss; [N, T] for one a time step.
+        initial_epoch : int
+        validation_batch_size : int, optional
+            Default: ``batch_size``.
+
+        Returns
+        -------
+        History
+        """
+        batch_size = _batch_size("fit", batch_size)
+        self._require_compiled("fit")
+        data = self._prepare("fit", x, y, sample_weight)
+        validation = None
+        if validation_data is not None:
+            if len(validation_data) not in (2, 3):
+                raise ValueError(
+                    f"[fit] validation_data of {len(validation_data)} entries; (x, y) or (x, y, "
+                    "sample_weight) is needed"
+                )
+            validation = self._prepare("fit", *validation_data)
+        elif validation_split:
+            data, validation = batches.split("fit", data, validation_split)
+        if not data.size:
+            raise ValueError("[fit] x has no samples; at least one is needed")
+        self._ready(data.x)
+
+        source: Any = None
+        if shuffle is not False:
+            generator = np.random.default_rng(draw_seed()) if shuffle is True else shuffle
+            source = batches.Shuffled(data, batch_size, generator)
+        self.history = History()
+        progress = [ProgressBar(2 if verbose == 2 else 1)] if verbose else []
+        params = {"epochs": epochs, "steps": batches.steps(data, batch_size), "verbose": verbose}
+        # The bar comes last: what other callbacks print then stands above it.
+        hooks = CallbackList([self.history, *(callbacks or ()), *progress], self, params)
+        self.stop_training = False
+        hooks.call("on_train_begin", {})
+        logs: dict[str, float] = {}
+        try:
+            for epoch in range(initial_epoch, epochs):
+                hooks.call("on_epoch_begin", epoch, {})
+                self._train_epoch(source or batches.ordered(data, batch_size), hooks)
+                logs = self._logs()
+                if validation is not None:
+                    found = self._evaluate(validation, validation_batch_size or batch_size)
+                    logs.update({f"val_{name}": value for name, value in found.items()})
+                hooks.call("on_epoch_end", epoch, logs)
+                if self.stop_training:
+                    break
+            hooks.call("on_train_end", logs)
+        finally:
+            for bar in progress:
+                bar.close()
+        return self.history
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int | None = None,
+        verbose: int | str = 0,
+        sample_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Loss and metrics, without noise.
+
+        Parameters
+        ----------
+        x, y : array
+        batch_size : int, optional
+            Default 32.
+        verbose : int
+            Other than 0: print them.
+        sample_weight : array, optional
+        return_dict : bool
+
+        Returns
+        -------
+        float, list of float, or dict
+            The loss; with metrics the list [loss, *metrics]; with ``return_dict`` by name.
+        """
+        self._require_compiled("evaluate")
+        data = self._prepare("evaluate", x, y, sample_weight)
+        self._ready(data.x)
+        logs = self._evaluate(data, _batch_size("evaluate", batch_size))
+        if verbose:
+            print(" - ".join(f"{name}: {value:.4f}" for name, value in logs.items()))
+        return logs if return_dict else _as_list(logs)
+
+    def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = 0) -> np.ndarray:
+        """Outputs for many inputs, batch by batch, as a NumPy array.
+
+        Parameters
+        ----------
+        x : array
+        batch_size : int, optional
+            Default 32.
+        verbose : int
+            Taken for Keras's sake; nothing is printed.
+        """
+        batch_size = _batch_size("predict", batch_size)
+        data = self._prepare("predict", x)
+        self._ready(data.x)
+        result: np.ndarray | None = None
+        start = 0
+        for batch in batches.ordered(data, batch_size):
+            y = to_numpy(self(batch.x))
+            if result is None:
+                result = np.empty((data.size, *y.shape[1:]), y.dtype)
+            result[start : start + len(y)] = y
+            start += len(y)
+        return to_numpy(self(data.x)) if result is None else result
+
+    def train_on_batch(
+        self, x: Any, y: Any, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """One step on one batch; gives what `evaluate` does, for this batch before the step."""
+        self._require_compiled("train_on_batch")
+        data = self._prepare("train_on_batch", x, y, sample_weight)
+        self._ready(data.x)
+        self._reset_logs()
+        self._train_step(data)
+        logs = self._logs()
+        return logs if return_dict else _as_list(logs)
+
+    def predict_on_batch(self, x: Any) -> np.ndarray:
+        """Outputs for one batch."""
+        return to_numpy(self(x))
+
+    # ------------------------------------------------------------------ steps
+
+    def _train_epoch(self, source: Iterable[Data], hooks: CallbackList) -> None:
+        self._reset_logs()
+        if not hooks.wants_batches:
+            for batch in source:
+                self._train_step(batch)
+            return
+        for i, batch in enumerate(source):
+            hooks.batch_begin(i)
+            self._train_step(batch)
+            hooks.batch_end(i, self._logs())
+
+    def _train_step(self, batch: Data) -> None:
+        loss, logits = self._loss_and_logits()
+        y_pred = self._propagate(batch.x, logits)
+        weight = self._sample_weight(batch, y_pred)
+        value = loss(batch.y, y_pred, weight, training=True)
+        self.backward(loss.backward())
+        optimizer, parameters = self.optimizer, self._parameters
+        assert optimizer is not None and parameters is not None  # _ready saw to it
+        optimizer.clip(parameters.gradient_views)
+        optimizer.step(parameters.gradients, parameters.values)
+        self._record(batch, value, y_pred, logits)
+
+    def _evaluate(self, data: Data, batch_size: int) -> dict[str, float]:
+        self._reset_logs()
+        for batch in batches.ordered(data, batch_size):
+            y_pred = self(batch.x)
+            value = self.loss(batch.y, y_pred, self._sample_weight(batch, y_pred))
+            self._record(batch, value, y_pred, None)
+        return self._logs()
+
+    def _propagate(self, x: Array, logits: str | None) -> Array:
+        return self(x, training=True) if logits is None else self(x, training=True, logits=True)
+
+    def _loss_and_logits(self) -> tuple[Any, str | None]:
+        """The loss to train with, and the activation left out for it (None: none is)."""
+        last, loss = self.layers[-1], self.loss
+        if (
+            isinstance(last, ActivatedLayer)
+            and loss.link is not None
+            and last.activation == loss.link
+            and not loss.from_logits
+        ):
+            return loss.with_logits(), loss.link
+        return loss, None
+
+    def _sample_weight(self, batch: Data, y_pred: Array) -> Array | None:
+        """Sample weights times the mask of the output, in Keras's scaling."""
+        mask, weight = self._mask, batch.weight
+        if mask is None or mask.shape != y_pred.shape[:-1]:
+            return weight
+        kept = mask.astype(y_pred.dtype)
+        # The loss divides by all steps; those that count are what it should divide by.
+        kept *= kept.size / (float(kept.sum()) + 1e-7)
+        if weight is None:
+            return kept
+        return kept * weight.reshape(weight.shape + (1,) * (kept.ndim - weight.ndim))
+
+    # ------------------------------------------------------------------ logs
+
+    def _reset_logs(self) -> None:
+        self._loss_sum, self._loss_count = 0.0, 0
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def _record(self, batch: Data, value: float, y_pred: Array, logits: str | None) -> None:
+        size = batch.size
+        self._loss_sum += value * size
+        self._loss_count += size
+        if self.metrics:
+            if logits is not None:
+                y_pred = ops.activation_forward(y_pred, logits)[0]
+            mask = self._mask
+            if mask is not None and mask.shape != y_pred.shape[:-1]:
+                mask = None
+            for metric in self.metrics:
+                metric.update_state(batch.y, y_pred, mask)
+
+    def _logs(self) -> dict[str, float]:
+        logs = {"loss": self._loss_sum / max(self._loss_count, 1)}
+        for metric in self.metrics:
+            logs[metric.name] = metric.result()
+        return logs
+
+    # ------------------------------------------------------------------ getting ready
+
+    def _prepare(self, op: str, x: Any, y: Any = None, weight: Any = None) -> Data:
+        if not self.layers:
+            raise ValueError(
+                f"[{op}] the model {self.name!r} has no layers; at least one is needed"
+            )
+        first = self._first()
+        return batches.prepare(op, x, y, weight, first._dtype, first.casts_input)
+
+    def _first(self) -> Layer:
+        """The layer that computes first: it says what features are cast to."""
+        for layer in self.layers:
+            if not isinstance(layer, InputLayer):
+                return layer._first() if isinstance(layer, Trainer) else layer
+        return self.layers[0]
+
+    def _ready(self, x: Array) -> None:
+        if not self.built:
+            self.build((None, *x.shape[1:]))
+        self.flat_weights()
+
+    def flat_weights(self) -> list[Array]:
+        """The trainable weights as the optimizer sees them: one flat array a dtype."""
+        leaves = list(self.trainable_leaves())
+        if self._parameters is None or not self._parameters.holds(leaves):
+            self._parameters = FlatParameters(leaves)
+        return self._parameters.values
+
+    def _require_compiled(self, op: str) -> None:
+        if self.loss is None or self.optimizer is None:
+            raise RuntimeError(
+                f"[{op}] the model {self.name!r} has no loss or optimizer; "
+                "compile(optimizer=..., loss=...) is needed"
+            )
+
+    def get_compile_config(self) -> Config | None:
+        """Optimizer, loss and metrics as plain Python values; None before `compile`."""
+        if self.optimizer is None:
+            return None
+        return {
+            "optimizer": serialize(self.optimizer),
+            "loss": None if self.loss is None else serialize(self.loss),
+            "metrics": [serialize(metric) for metric in self.metrics],
+        }
+
+
+def _metric(identifier: Any) -> metrics.Metric:
+    return metrics.get(identifier)
+
+
+def _batch_size(op: str, batch_size: int | None) -> int:
+    return 32 if batch_size is None else shapes.integer(op, "batch_size", batch_size, 1)
+
+
+def _as_list(logs: dict[str, float]) -> Any:
+    values = list(logs.values())
+    return values if len(values) > 1 else values[0]
