@@ -18,7 +18,7 @@ CASES = load(Path(__file__).parent / "data" / "keras_oracle.npz")
 # Relative to the largest magnitude of the expected array.
 BOUNDS = {"float64": 1e-11, "float32": 1e-5}
 # TensorFlow rounds a constant of these to float32, also in float64.
-COARSE = ("activation-leaky_relu", "activation-gelu", "dense-gelu")
+COARSE = ("activation-leaky_relu", "activation-gelu", "dense-gelu", "optimizer/adam")
 
 
 def of_kind(kind: str):
@@ -76,6 +76,29 @@ def test_loss(case: Case, backend, dtype):
     bound = 5e-3 if clipped and dtype == "float32" else BOUNDS[dtype]
     assert value == pytest.approx(expected, rel=bound, abs=0)
     close("dy", fastnn.loss_backward(saved), case.arrays["dy"], dtype, BOUNDS[dtype])
+
+
+@of_kind("loss")
+def test_loss_class(case: Case, backend):
+    a = case.arrays
+    loss = getattr(fastnn.losses, case.spec["class"])(**case.spec["config"])
+    value = loss(a["y_true"], a["y_pred"], a.get("sample_weight"), training=True)
+    assert value == pytest.approx(float(a["value"]), rel=BOUNDS["float64"], abs=0)
+    close("dy", loss.backward(), a["dy"], "float64", BOUNDS["float64"])
+
+
+# --------------------------------------------------------------------------- optimizers
+
+
+@of_kind("optimizer")
+def test_optimizer(case: Case, dtype):
+    optimizer = getattr(fastnn.optimizers, case.spec["optimizer"])(**case.spec["config"])
+    weights = floats(case.series("p"), dtype)
+    bound = bound_of(case, dtype)
+    for step in range(5):
+        optimizer.apply(floats(case.series(f"g{step}_"), dtype), weights)
+        expected = case.series(f"p{step}_")
+        close_all(f"step {step}, weight ", weights, expected, dtype, bound)
 
 
 # --------------------------------------------------------------------------- layers
@@ -136,3 +159,35 @@ def test_inference(case: Case, backend, dtype):
     for _ in range(case.spec["calls"]):
         y = layer(x, **call)
     close_all("y", y if isinstance(y, tuple) else [y], case.series("y"), dtype, bound)
+
+
+# --------------------------------------------------------------------------- training
+
+
+@of_kind("fit")
+def test_fit(case: Case, backend, dtype):
+    """A whole training run, batch by batch as in Keras: the weights and the history agree."""
+    spec = case.spec
+    model = make(["Sequential", {"layers": spec["layers"]}], dtype)
+    (x,) = floats([case.arrays["x"]], dtype)
+    model.build(x.shape)
+    model.set_weights(case.series("w"))
+    optimizer, loss = spec["optimizer"], spec["loss"]
+    model.compile(
+        getattr(fastnn.optimizers, optimizer[0])(**optimizer[1]),
+        getattr(fastnn.losses, loss[0])(**loss[1]),
+        metrics=spec["metrics"],
+    )
+    extra = {}
+    if "sample_weight" in case.arrays:
+        extra["sample_weight"] = case.arrays["sample_weight"]
+    y = case.arrays["y"]
+    history = model.fit(x, y, validation_data=(x[:3], y[:3]), **spec["arguments"], **extra).history
+    # Adam divides by the gradient's own size: noise of float32 grows from step to step.
+    bound = {"float64": 1e-9, "float32": 1e-4}[dtype]
+    close_all("weight ", model.get_weights(), case.series("after"), dtype, bound)
+    expected = {k.removeprefix("history_"): v for k, v in case.arrays.items() if "history_" in k}
+    assert set(history) == set(expected)
+    for key, values in expected.items():
+        # Keras accumulates metrics in float32.
+        assert np.array(history[key]) == pytest.approx(values, rel=max(bound, 1e-6)), key

@@ -356,6 +356,10 @@ def freeze_loss(name, cls, config, tag, y_true, y_pred, sample_weight):
     CASES.append(Case(f"loss/{tag}", spec, arrays))
 
 
+# Keras rounds Python numbers to float32 on their way into a float64 computation; not these.
+EXACT_BETAS = {"beta_1": 0.875, "beta_2": 1 - 2**-10}
+
+
 def optimizers():
     start = [grid(RNG, 3, 2), grid(RNG, 4)]
     gradients = [[grid(RNG, *p.shape, scale=2.0) for p in start] for _ in range(5)]
@@ -372,9 +376,9 @@ def optimizers():
         ("RMSprop", {"learning_rate": 0.0625, "clipnorm": 1.5}),
         ("Adam", {}),
         ("Adam", {"learning_rate": 0.0625, "beta_1": 0.75, "beta_2": 0.875, "epsilon": 0.001}),
-        ("Adam", {"learning_rate": 0.0625, "amsgrad": True}),
-        ("Adam", {"learning_rate": 0.0625, "global_clipnorm": 2.0}),
-        ("Adam", {"learning_rate": 0.0625, "clipvalue": 0.75}),
+        ("Adam", {"learning_rate": 0.0625, "amsgrad": True, **EXACT_BETAS}),
+        ("Adam", {"learning_rate": 0.0625, "global_clipnorm": 2.0, **EXACT_BETAS}),
+        ("Adam", {"learning_rate": 0.0625, "clipvalue": 0.75, **EXACT_BETAS}),
     ):
         optimizer = getattr(keras.optimizers, cls)(**config)
         variables = [keras.Variable(p, dtype="float64") for p in start]
@@ -388,8 +392,57 @@ def optimizers():
         CASES.append(Case(f"optimizer/{tag}", spec, arrays))
 
 
+def training():
+    """Whole fits without shuffling: weights before and after, and the history."""
+    x, rows = grid(RNG, 10, 4, 2), RNG.integers(0, 3, 10)
+    classes = [["SimpleRNN", {"units": 3}], ["Dense", {"units": 3, "activation": "softmax"}]]
+    line = [["GRU", {"units": 2}], ["Dense", {"units": 1}]]
+    scce = ["SparseCategoricalCrossentropy", {}]
+    adam = ["Adam", {"learning_rate": 0.0625, **EXACT_BETAS}]
+    fit_case("classes", classes, adam, scce, ["accuracy"], x, rows)
+    weight = RNG.integers(1, 9, 10) / 4
+    fit_case("weighted", classes, adam, scce, ["accuracy"], x, rows, sample_weight=weight)
+    sgd = ["SGD", {"learning_rate": 0.125, "momentum": 0.5, "clipnorm": 0.25}]
+    fit_case("regression", line, sgd, ["MeanSquaredError", {}], ["mae"], x, grid(RNG, 10, 1))
+
+
+def fit_case(name, layers, optimizer, loss, metrics, x, y, sample_weight=None):
+    keras.utils.set_random_seed(1)
+    model = make(["Sequential", {"layers": layers}])
+    model(x)
+    weights = [grid(RNG, *w.shape, scale=0.5) for w in model.get_weights()]
+    model.set_weights(weights)
+    model.compile(
+        getattr(keras.optimizers, optimizer[0])(**optimizer[1]),
+        getattr(keras.losses, loss[0])(**loss[1]),
+        metrics=metrics,
+        jit_compile=False,
+    )
+    arguments = {"batch_size": 4, "epochs": 3, "shuffle": False, "verbose": 0}
+    history = model.fit(
+        x,
+        y,
+        validation_data=(x[:3], y[:3]),
+        sample_weight=sample_weight,
+        **arguments,
+    ).history
+    arrays = {"x": x, "y": y} | numbered("w", weights) | numbered("after", model.get_weights())
+    arrays |= {f"history_{key}": np.array(values) for key, values in history.items()}
+    if sample_weight is not None:
+        arrays["sample_weight"] = sample_weight
+    spec = {
+        "kind": "fit",
+        "layers": layers,
+        "optimizer": optimizer,
+        "loss": loss,
+        "metrics": metrics,
+        "arguments": arguments,
+    }
+    CASES.append(Case(f"fit/{name}", spec, arrays))
+
+
 def main() -> None:
-    for family in (recurrent, convolution, pooling, dense, losses, optimizers):
+    for family in (recurrent, convolution, pooling, dense, losses, optimizers, training):
         family()
     path = Path(__file__).with_name("keras_oracle.npz")
     save(path, CASES, {"keras": keras.__version__, "tensorflow": tf.__version__})
