@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     # Here and not above: the other commands need not wait for the layers.
     from fastnn.cli import demo_recipe as recipe
-    from fastnn.cli.demo_report import Report, draw
+    from fastnn.cli.demo_checkpoint import Checkpoint
     from fastnn.seeding import set_random_seed
 
     try:
@@ -82,36 +83,47 @@ def run(args: argparse.Namespace) -> int:
     have = _extras()
     path = _prepare(args.out) / f"{args.model}-{data.name}.safetensors"
 
-    report = Report(epochs, path if have["safetensors"] else None)
+    checkpoint = Checkpoint(path if have["safetensors"] else None)
     started = time.perf_counter()
     try:
-        model.fit(
+        history = model.fit(
             part.x_train,
             part.y_train,
             batch_size=batch_size,
             epochs=epochs,
             validation_data=(part.x_val, part.y_val),
-            callbacks=[report],
-            verbose=1,
+            callbacks=[checkpoint],
+            verbose=1 if sys.stdout.isatty() else 2,
         )
         seconds = time.perf_counter() - started
-        logits = model.predict(part.x_test, batch_size=1000, verbose=0)
+        predicted = model.predict(part.x_test, batch_size=1000, verbose=0)
     except KeyboardInterrupt:
-        print(f"\nstopped in epoch {report.epoch + 1} of {epochs}; {report.left_behind()}")
+        print(f"\nstopped in epoch {checkpoint.epoch + 1} of {epochs}; {checkpoint.left_behind()}")
         return 130
-    right = int((logits.argmax(axis=1) == part.y_test).sum())
+    right = int((predicted.argmax(axis=1) == part.y_test).sum())
     accuracy = right / len(part.y_test)
     print(
         f"test accuracy {accuracy:.2%}: {right:,} of {len(part.y_test):,} images right; "
         f"trained in {seconds:.1f} s"
     )
-    if report.saved:
+    if checkpoint.saved:
         print(f"model    {path}")
     if have["matplotlib"]:
+        from fastnn.plotting import training_figure
+
         picture = path.with_suffix(".png")
         subtitle = f"{words} · {len(part.x_train):,} training images · {seconds:.1f} s on {backend}"
         title = f"{accuracy:.1%} of {plan.title} right after {_count(epochs, 'epoch')}"
-        draw(picture, title, subtitle, report.history, part, logits, data.class_names)
+        training_figure(
+            picture,
+            history.history,
+            part.x_test,
+            part.y_test,
+            predicted,
+            title=title,
+            subtitle=subtitle,
+            class_names=data.class_names,
+        )
         print(f"picture  {picture}")
     return 0
 

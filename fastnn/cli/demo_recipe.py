@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn import datasets, layers, losses, optimizers
+from fastnn import datasets, layers, optimizers
 from fastnn.models import Sequential
 
 UNITS = 150
@@ -71,8 +71,7 @@ def split(data: datasets.Dataset, seed: int) -> Split:
 def build_model(name: str, image: tuple[int, int], classes: int) -> tuple[Sequential, str]:
     """A compiled model for images ``[B, height, width]``, and what it is in words.
 
-    The recurrent models read an image as a sequence, one row of pixels a step. The last layer
-    gives logits: the loss takes their softmax, which is exact where probabilities underflow.
+    The recurrent models read an image as a sequence, one row of pixels a step.
     """
     height, width = image
     reads = f"{height} steps of {width} pixels"
@@ -91,18 +90,11 @@ def build_model(name: str, image: tuple[int, int], classes: int) -> tuple[Sequen
         cell = {"rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}[name]
         body = [cell(UNITS)]
         words = f"{cell.__name__}({UNITS})"
-    model = Sequential([*body, layers.Dense(classes)])
+    model = Sequential([*body, layers.Dense(classes, activation="softmax")])
     model.build((None, height, width))
     model.compile(
         optimizer=optimizers.Adam(LEARNING_RATE),
-        loss=losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    return model, f"{words} - Dense({classes}), softmax cross-entropy, on {reads}"
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis ``[B, classes]``."""
-    from fastnn import ops
-
-    return ops.activation_forward(logits, "softmax")[0]
+    return model, f"{words} - Dense({classes}, softmax), on {reads}"
