@@ -34,6 +34,9 @@ from fastnn.types import (
     Window,
 )
 
+# NaN and infinity pass through as IEEE 754 says, without a word, as on the other backends.
+_ieee = np.errstate(all="ignore")
+
 # --------------------------------------------------------------------------- the backend itself
 
 
@@ -60,14 +63,17 @@ def describe() -> dict[str, str]:
 # --------------------------------------------------------------------------- convolution
 
 
+@_ieee
 def im2col(x: Array, window: Window) -> Array:
     return _conv.im2col(x, window)
 
 
+@_ieee
 def col2im(cols: Array, x_shape: tuple[int, int, int, int], window: Window) -> Array:
     return _conv.col2im(cols, x_shape, window)
 
 
+@_ieee
 def conv2d_forward(
     x: Array,
     kernel: Array,
@@ -80,6 +86,7 @@ def conv2d_forward(
     return _conv.forward(x, kernel, bias, window, groups, data_format, activation)
 
 
+@_ieee
 def conv2d_backward(dy: Array, saved: ConvSaved) -> ConvGrads:
     return ConvGrads(
         *_conv.backward(
@@ -99,34 +106,40 @@ def conv2d_backward(dy: Array, saved: ConvSaved) -> ConvGrads:
 # --------------------------------------------------------------------------- pooling
 
 
+@_ieee
 def max_pool2d_forward(
     x: Array, window: Window, data_format: str, keep: bool
 ) -> tuple[Array, Array | None]:
     return _pool.max_forward(x, window, data_format, keep)
 
 
+@_ieee
 def max_pool2d_backward(dy: Array, saved: PoolSaved) -> Array:
     return _pool.scatter(dy, saved.offsets, saved.x_shape, saved.window, saved.data_format)
 
 
+@_ieee
 def avg_pool2d_forward(
     x: Array, window: Window, data_format: str, count_include_pad: bool
 ) -> Array:
     return _pool.average_forward(x, window, data_format, count_include_pad)
 
 
+@_ieee
 def avg_pool2d_backward(dy: Array, saved: PoolSaved) -> Array:
     return _pool.average_backward(
         dy, saved.x_shape, saved.window, saved.data_format, saved.count_include_pad
     )
 
 
+@_ieee
 def stochastic_pool2d_forward(
     x: Array, window: Window, data_format: str, seed: int | None, keep: bool
 ) -> tuple[Array, Array | None]:
     return _pool.stochastic_forward(x, window, data_format, seed, keep)
 
 
+@_ieee
 def stochastic_pool2d_backward(dy: Array, saved: PoolSaved) -> Array:
     return _pool.stochastic_backward(dy, saved.x, saved.window, saved.data_format)
 
@@ -134,6 +147,7 @@ def stochastic_pool2d_backward(dy: Array, saved: PoolSaved) -> Array:
 # --------------------------------------------------------------------------- recurrent
 
 
+@_ieee
 def rnn_forward(
     x: Array, weights: RnnWeights, initial: Any, spec: RnnSpec, keep: str | None
 ) -> tuple[RnnOutput, Array | None, Array | None]:
@@ -143,6 +157,7 @@ def rnn_forward(
     return RnnOutput(y, tuple(final), (y, c) if keep else None), c, gates
 
 
+@_ieee
 def rnn_backward(d_output: RnnOutput, saved: RnnSaved) -> RnnGrads:
     pairs = saved.spec.cell == "lstm"
     none = (None, None)
@@ -156,10 +171,12 @@ def rnn_backward(d_output: RnnOutput, saved: RnnSaved) -> RnnGrads:
 # --------------------------------------------------------------------------- the small families
 
 
+@_ieee
 def dense_forward(x: Array, kernel: Array, bias: Array | None, activation: str | None) -> Array:
     return _dense.forward(x, kernel, bias, activation)
 
 
+@_ieee
 def dense_backward(dy: Array, saved: DenseSaved) -> DenseGrads:
     return DenseGrads(
         *_dense.backward(
@@ -168,31 +185,38 @@ def dense_backward(dy: Array, saved: DenseSaved) -> DenseGrads:
     )
 
 
+@_ieee
 def activation_forward(x: Array, activation: str) -> Array:
     return _activation.forward(x, activation)
 
 
+@_ieee
 def activation_backward(dy: Array, saved: ActivationSaved) -> Array:
     kept = saved.y if saved.x is None else saved.x
     return _activation.backward(dy, kept, saved.activation)
 
 
+@_ieee
 def embedding_forward(indices: Array, table: Array) -> Array:
     return _embedding.forward(indices, table)
 
 
+@_ieee
 def embedding_backward(dy: Array, saved: EmbeddingSaved) -> Array:
     return _embedding.backward(dy, saved.indices, saved.table_shape)
 
 
+@_ieee
 def dropout_forward(x: Array, rate: float, seed: int, noise_shape: tuple[int, ...]) -> Array:
     return _noise.dropout(x, rate, seed, noise_shape)
 
 
+@_ieee
 def dropout_backward(dy: Array, saved: DropoutSaved) -> Array:
     return _noise.dropout(dy, saved.rate, saved.seed, saved.noise_shape)
 
 
+@_ieee
 def loss_forward(
     y_true: Array, y_pred: Array, spec: LossSpec, sample_weight: Array | None, keep: bool
 ) -> tuple[float, Array | None]:
@@ -201,5 +225,6 @@ def loss_forward(
     )
 
 
+@_ieee
 def random_uniform(shape: tuple[int, ...], seed: int, stream: int, dtype: str) -> Array:
     return _noise.uniform(shape, seed, stream, dtype)
