@@ -1,0 +1,137 @@
+"""The Cython backend: C kernels on NumPy arrays, vectorised for the machine's ISA, on its cores."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from fastnn.types import (
+    ActivationSaved,
+    Array,
+    DropoutSaved,
+    EmbeddingSaved,
+    LossSpec,
+    PoolSaved,
+    Window,
+)
+
+_missing: list[str] = []
+
+
+def _family(name: str) -> Any:
+    """A compiled module of fastnn.kernels.cpu; what cannot be imported is told by `unavailable`."""
+    try:
+        return import_module(f"fastnn.kernels.cpu.{name}")
+    except ImportError as error:
+        _missing.append(f"{name}: {error}")
+        return None
+
+
+_runtime = _family("_runtime")
+_conv = _family("_conv")
+_dense = _family("_dense")
+_pointwise = _family("_pointwise")
+_pool = _family("_pool")
+_rnn = _family("_rnn")
+
+# --------------------------------------------------------------------------- the backend itself
+
+
+def unavailable() -> str | None:
+    """Why the kernels cannot run here, or None."""
+    if _missing:
+        return f"its compiled kernels cannot be imported ({'; '.join(_missing)}); pip install . builds them"
+    return None
+
+
+def owns(x: Any) -> bool:
+    """Whether ``x`` is a NumPy array whose arithmetic is NumPy's (a matrix or a masked array is not)."""
+    return type(x) is np.ndarray or isinstance(x, np.memmap)
+
+
+def asarray(x: Any) -> Array:
+    """``x`` as a NumPy array."""
+    return np.asarray(x)
+
+
+def describe() -> dict[str, str]:
+    """Facts for ``python -m fastnn info``."""
+    return {
+        "isa": f"{_runtime.isa()} (of {', '.join(_runtime.isas())})",
+        "threads": f"{_runtime.get_num_threads()} (of {_runtime.CORES} cores)",
+    }
+
+
+# --------------------------------------------------------------------------- pooling
+
+
+def max_pool2d_forward(
+    x: Array, window: Window, data_format: str, keep: bool
+) -> tuple[Array, Array | None]:
+    return _pool.max_forward(x, window, data_format, keep)
+
+
+def max_pool2d_backward(dy: Array, saved: PoolSaved) -> Array:
+    return _pool.take_backward(dy, saved.offsets, saved.x_shape, saved.window, saved.data_format)
+
+
+def avg_pool2d_forward(x: Array, window: Window, data_format: str, count_include_pad: bool) -> Array:
+    return _pool.average_forward(x, window, data_format, count_include_pad)
+
+
+def avg_pool2d_backward(dy: Array, saved: PoolSaved) -> Array:
+    return _pool.average_backward(
+        dy, saved.x_shape, saved.window, saved.data_format, saved.count_include_pad
+    )
+
+
+def stochastic_pool2d_forward(
+    x: Array, window: Window, data_format: str, seed: int | None, keep: bool
+) -> tuple[Array, Array | None]:
+    return _pool.stochastic_forward(x, window, data_format, seed, keep)
+
+
+def stochastic_pool2d_backward(dy: Array, saved: PoolSaved) -> Array:
+    return _pool.stochastic_backward(dy, saved.x, saved.window, saved.data_format)
+
+
+# --------------------------------------------------------------------------- the pointwise family
+
+
+def activation_forward(x: Array, activation: str) -> Array:
+    return _pointwise.activation_forward(x, activation)
+
+
+def activation_backward(dy: Array, saved: ActivationSaved) -> Array:
+    kept = saved.y if saved.x is None else saved.x
+    return _pointwise.activation_backward(dy, kept, saved.activation)
+
+
+def embedding_forward(indices: Array, table: Array) -> Array:
+    return _pointwise.embedding_forward(indices, table)
+
+
+def embedding_backward(dy: Array, saved: EmbeddingSaved) -> Array:
+    return _pointwise.embedding_backward(dy, saved.indices, saved.table_shape)
+
+
+def dropout_forward(x: Array, rate: float, seed: int, noise_shape: tuple[int, ...]) -> Array:
+    return _pointwise.dropout(x, rate, seed, noise_shape)
+
+
+def dropout_backward(dy: Array, saved: DropoutSaved) -> Array:
+    return _pointwise.dropout(dy, saved.rate, saved.seed, saved.noise_shape)
+
+
+def loss_forward(
+    y_true: Array, y_pred: Array, spec: LossSpec, sample_weight: Array | None, keep: bool
+) -> tuple[float, Array | None]:
+    return _pointwise.loss_forward(
+        y_true, y_pred, spec.loss, spec.from_logits, spec.delta, sample_weight, keep
+    )
+
+
+def random_uniform(shape: tuple[int, ...], seed: int, stream: int, dtype: str) -> Array:
+    return _pointwise.random_uniform(shape, seed, stream, dtype)
