@@ -121,7 +121,7 @@ def gradcheck(
 class _Row(NamedTuple):
     name: str
     error: float
-    index: tuple[int, ...]
+    where: tuple[int, ...]
     analytic: float
     numeric: float
     compared: int
@@ -131,7 +131,7 @@ class _Row(NamedTuple):
         if not self.compared:
             return f"  {self.name}: empty"
         return (
-            f"  {self.name}: error {self.error:.3g}, worst at {list(self.index)} (analytic "
+            f"  {self.name}: error {self.error:.3g}, worst at {list(self.where)} (analytic "
             f"{self.analytic:.10g}, numeric {self.numeric:.10g}), {self.compared} of {self.size} "
             "elements"
         )

@@ -103,7 +103,7 @@ class RandomInitializer(Initializer):
         a new seed (see `fastnn.set_random_seed`).
     """
 
-    config_fields = ("seed",)
+    config_fields: tuple[str, ...] = ("seed",)
 
     def __init__(self, seed: int | None = None) -> None:
         self.seed = None if seed is None else check_seed(type(self).__name__, seed)
@@ -174,7 +174,7 @@ class VarianceScaling(RandomInitializer):
     seed : int, optional
     """
 
-    config_fields = ("scale", "mode", "distribution", "seed")
+    config_fields: tuple[str, ...] = ("scale", "mode", "distribution", "seed")
 
     def __init__(
         self,

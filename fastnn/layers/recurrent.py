@@ -67,7 +67,7 @@ class RecurrentLayer(Layer):
     gates: int
     states_per_cell = 1
     uses_mask = True
-    config_fields = _COMMON_FIELDS
+    config_fields: tuple[str, ...] = _COMMON_FIELDS
     reset_after = True
 
     def __init__(
@@ -220,7 +220,7 @@ class RecurrentLayer(Layer):
         zeroed = mask if self.zero_output_for_mask and self.return_sequences else None
         y = final[0]
         if self.return_sequences:
-            y = output.y.transpose(1, 0, 2)
+            y = output.y.transpose(1, 0, 2)  # type: ignore[union-attr]
             if zeroed is not None:
                 y = y * zeroed[:, :, None]
             y = self._in_order(y)
@@ -429,13 +429,15 @@ class GRU(_Gated):
 
     def _op_weights(self) -> RnnWeights:
         weights = super()._op_weights()
-        if self.reset_after and self.use_bias:
-            return weights._replace(bias=weights.bias[0], recurrent_bias=weights.bias[1])
-        return weights
+        if not (self.reset_after and self.use_bias):
+            return weights
+        bias, recurrent_bias = self._weights["bias"]
+        return weights._replace(bias=bias, recurrent_bias=recurrent_bias)
 
     def _set_gradients(self, grads: RnnWeights) -> None:
         if self.reset_after and self.use_bias:
-            grads = grads._replace(bias=np.stack((grads.bias, grads.recurrent_bias)))
+            both: Any = (grads.bias, grads.recurrent_bias)
+            grads = grads._replace(bias=np.stack(both))
         super()._set_gradients(grads)
 
 
