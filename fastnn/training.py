@@ -276,7 +276,7 @@ class Trainer(Layer):
             return weight
         kept = mask.astype(y_pred.dtype)
         # The loss divides by all steps; those that count are what it should divide by.
-        kept *= kept.size / (float(kept.sum()) + 1e-7)
+        kept *= kept.size / max(float(kept.sum()), 1.0)
         if weight is None:
             return kept
         return kept * weight.reshape(weight.shape + (1,) * (kept.ndim - weight.ndim))

@@ -404,6 +404,19 @@ def training():
     fit_case("weighted", classes, adam, scce, ["accuracy"], x, rows, sample_weight=weight)
     sgd = ["SGD", {"learning_rate": 0.125, "momentum": 0.5, "clipnorm": 0.25}]
     fit_case("regression", line, sgd, ["MeanSquaredError", {}], ["mae"], x, grid(RNG, 10, 1))
+    words = np.array([[1, 2, 0], [3, 0, 0], [2, 2, 1], [0, 1, 3], [1, 0, 0]])
+    tags = [
+        ["Embedding", {"input_dim": 4, "output_dim": 2, "mask_zero": True}],
+        ["LSTM", {"units": 2, "return_sequences": True}],
+        ["Dense", {"units": 3, "activation": "softmax"}],
+    ]
+    rows = RNG.integers(0, 3, (5, 3))
+    # Not Adam: Keras on TensorFlow squares an embedding's gradient before it adds up the rows of
+    # one word, so that its Adam there is not Adam.
+    plain = ["SGD", {"learning_rate": 0.5}]
+    fit_case("masked", tags, plain, scce, ["accuracy"], words, rows)
+    weight = RNG.integers(1, 9, (5, 3)) / 4
+    fit_case("masked-weighted", tags, plain, scce, [], words, rows, sample_weight=weight)
 
 
 def fit_case(name, layers, optimizer, loss, metrics, x, y, sample_weight=None):
