@@ -1,0 +1,67 @@
+"""Every backend has the same functions with the same signatures, and the contract's at that."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from fastnn.backends import MODULES
+
+CONTRACT = Path(__file__).resolve().parent.parent / "docs" / "contract.md"
+BARE = {"unavailable", "owns", "describe"}  # what a backend without kernels has too
+
+
+def contract() -> dict[str, list[str]]:
+    """name -> parameters, from the section "Backend functions"."""
+    section = CONTRACT.read_text().split("## 2. Backend functions")[1].split("## 3.")[0]
+    block = "\n".join(line for line in section.splitlines() if line.startswith("    "))
+    found = re.findall(r"(\w+)\(([\w, ]*)\) ->", block)
+    return {
+        name: [p.strip() for p in parameters.split(",") if p.strip()] for name, parameters in found
+    }
+
+
+def public(name: str) -> dict[str, list[str]]:
+    module = import_module(MODULES[name])
+    return {
+        key: list(inspect.signature(value).parameters)
+        for key, value in vars(module).items()
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and not key.startswith("_")
+    }
+
+
+WITH_KERNELS = [name for name in MODULES if set(public(name)) - BARE]
+
+
+def test_the_contract_is_read():
+    functions = contract()
+    assert functions["conv2d_backward"] == ["dy", "saved"]
+    assert functions["unavailable"] == []
+    assert len(functions) == 26
+    assert {"numpy", "cython"} <= set(WITH_KERNELS)
+
+
+@pytest.mark.parametrize("name", WITH_KERNELS)
+def test_a_backend_is_the_contract(name):
+    assert public(name) == contract()
+
+
+@pytest.mark.parametrize("name", WITH_KERNELS)
+def test_a_backend_resolves_no_default(name):
+    module = import_module(MODULES[name])
+    for function in public(name):
+        for parameter in inspect.signature(getattr(module, function)).parameters.values():
+            assert parameter.default is inspect.Parameter.empty, (function, parameter)
+            assert parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD, (function, parameter)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - set(WITH_KERNELS)))
+def test_a_backend_without_kernels_pretends_nothing(name):
+    assert set(public(name)) == BARE
+    assert import_module(MODULES[name]).unavailable()
