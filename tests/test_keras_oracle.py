@@ -15,8 +15,9 @@ from frozen import Case, load
 import fastnn
 
 CASES = load(Path(__file__).parent / "data" / "keras_oracle.npz")
+DOUBLE, SINGLE = np.dtype("float64"), np.dtype("float32")
 # Relative to the largest magnitude of the expected array.
-BOUNDS = {"float64": 1e-11, "float32": 1e-5}
+BOUNDS = {DOUBLE: 1e-11, SINGLE: 1e-5}
 # TensorFlow rounds a constant of these to float32, also in float64.
 COARSE = ("activation-leaky_relu", "activation-gelu", "dense-gelu", "optimizer/adam")
 
@@ -27,16 +28,11 @@ def of_kind(kind: str):
     return pytest.mark.parametrize("case", chosen, ids=[c.name.split("/")[1] for c in chosen])
 
 
-@pytest.fixture(params=sorted(BOUNDS))
-def dtype(request):
-    return request.param
+def bound_of(case: Case, dtype: np.dtype) -> float:
+    return 1e-7 if case.name.endswith(COARSE) and dtype == DOUBLE else BOUNDS[dtype]
 
 
-def bound_of(case: Case, dtype: str) -> float:
-    return 1e-7 if case.name.endswith(COARSE) and dtype == "float64" else BOUNDS[dtype]
-
-
-def close(what: str, actual, expected: np.ndarray, dtype: str, bound: float) -> None:
+def close(what: str, actual, expected: np.ndarray, dtype: np.dtype, bound: float) -> None:
     actual = np.asarray(actual)
     assert actual.dtype == dtype, f"{what}: {actual.dtype}"
     assert actual.shape == expected.shape, f"{what}: {actual.shape}, Keras {expected.shape}"
@@ -45,12 +41,12 @@ def close(what: str, actual, expected: np.ndarray, dtype: str, bound: float) -> 
     assert error <= bound * scale, f"{what}: off by {error:.3g} of {scale:.3g}"
 
 
-def close_all(what: str, actual, expected: list[np.ndarray], dtype: str, bound: float) -> None:
+def close_all(what: str, actual, expected: list[np.ndarray], dtype: np.dtype, bound: float) -> None:
     for i, (got, wanted) in enumerate(zip(actual, expected, strict=True)):
         close(f"{what}{i}", got, wanted, dtype, bound)
 
 
-def floats(arrays: list[np.ndarray], dtype: str) -> list[np.ndarray]:
+def floats(arrays: list[np.ndarray], dtype: np.dtype) -> list[np.ndarray]:
     return [a.astype(dtype) if a.dtype.kind == "f" else a for a in arrays]
 
 
@@ -73,7 +69,7 @@ def test_loss(case: Case, backend, dtype):
     expected = float(case.arrays["value"])
     # The clip at 1 - 1e-7 is one at 1 - 1.2e-7 in float32, in Keras too.
     clipped = case.name.startswith("loss/binary") and "False-saturated" in case.name
-    bound = 5e-3 if clipped and dtype == "float32" else BOUNDS[dtype]
+    bound = 5e-3 if clipped and dtype == SINGLE else BOUNDS[dtype]
     assert value == pytest.approx(expected, rel=bound, abs=0)
     close("dy", fastnn.loss_backward(saved), case.arrays["dy"], dtype, BOUNDS[dtype])
 
@@ -83,8 +79,8 @@ def test_loss_class(case: Case, backend):
     a = case.arrays
     loss = getattr(fastnn.losses, case.spec["class"])(**case.spec["config"])
     value = loss(a["y_true"], a["y_pred"], a.get("sample_weight"), training=True)
-    assert value == pytest.approx(float(a["value"]), rel=BOUNDS["float64"], abs=0)
-    close("dy", loss.backward(), a["dy"], "float64", BOUNDS["float64"])
+    assert value == pytest.approx(float(a["value"]), rel=BOUNDS[DOUBLE], abs=0)
+    close("dy", loss.backward(), a["dy"], DOUBLE, BOUNDS[DOUBLE])
 
 
 # --------------------------------------------------------------------------- optimizers
@@ -104,7 +100,7 @@ def test_optimizer(case: Case, dtype):
 # --------------------------------------------------------------------------- layers
 
 
-def make(spec: list, dtype: str):
+def make(spec: list, dtype: np.dtype):
     """A fastnn layer of ``[class name, arguments]``, nested where an argument is a layer."""
     name, arguments = spec
     if name == "Sequential":
@@ -116,38 +112,8 @@ def make(spec: list, dtype: str):
     return getattr(fastnn.layers, name)(**arguments, dtype=dtype)
 
 
-@of_kind("layer")
-def test_layer(case: Case, backend, dtype):
-    bound = bound_of(case, dtype)
-    layer = make(case.spec["layer"], dtype)
-    (x,) = floats([case.arrays["x0"]], dtype)
-    states = floats(case.series("state"), dtype)
-    call = {}
-    if "mask" in case.arrays:
-        call["mask"] = case.arrays["mask"]
-    if states:
-        call["initial_state"] = states if len(states) > 1 else states[0]
-    layer.build(x.shape)
-    layer.set_weights(case.series("w"))
-    for _ in range(case.spec["calls"]):
-        y = layer(x, training=True, **call)
-    several = isinstance(y, tuple)
-    close_all("y", y if several else [y], case.series("y"), dtype, bound)
-
-    dy = floats(case.series("r"), dtype)
-    dx = layer.backward(tuple(dy) if several else dy[0])
-    expected = case.series("dx")
-    close_all("dx", [dx] if expected else [], expected, dtype, bound)
-    close_all("dw", layer.gradients, case.series("dw"), dtype, bound)
-    if states:
-        got = layer.initial_state_gradient
-        close_all("dstate", got if len(states) > 1 else [got], case.series("dstate"), dtype, bound)
-
-
-@of_kind("layer")
-def test_inference(case: Case, backend, dtype):
-    """Without training a layer keeps nothing, takes other paths, and gives the same output."""
-    bound = bound_of(case, dtype)
+def called(case: Case, dtype: np.dtype, training: bool):
+    """The case's layer with Keras's weights, and its outputs as a list."""
     layer = make(case.spec["layer"], dtype)
     (x,) = floats([case.arrays["x0"]], dtype)
     states = floats(case.series("state"), dtype)
@@ -157,8 +123,32 @@ def test_inference(case: Case, backend, dtype):
     layer.build(x.shape)
     layer.set_weights(case.series("w"))
     for _ in range(case.spec["calls"]):
-        y = layer(x, **call)
-    close_all("y", y if isinstance(y, tuple) else [y], case.series("y"), dtype, bound)
+        y = layer(x, training=training, **call)
+    return layer, y if isinstance(y, tuple) else [y]
+
+
+@of_kind("layer")
+def test_layer(case: Case, backend, dtype):
+    layer, y = called(case, dtype, training=True)
+    bound = bound_of(case, dtype)
+    close_all("y", y, case.series("y"), dtype, bound)
+    dy = floats(case.series("r"), dtype)
+    dx = layer.backward(tuple(dy) if isinstance(y, tuple) else dy[0])
+    expected = case.series("dx")
+    close_all("dx", [dx] if expected else [], expected, dtype, bound)
+    close_all("dw", layer.gradients, case.series("dw"), dtype, bound)
+    d_state = case.series("dstate")
+    if d_state:
+        got = layer.initial_state_gradient
+        got = got if isinstance(got, tuple) else [got]
+        close_all("dstate", got, d_state, dtype, bound)
+
+
+@of_kind("layer")
+def test_inference(case: Case, backend, dtype):
+    """Without training a layer keeps nothing, takes other paths, and gives the same output."""
+    _, y = called(case, dtype, training=False)
+    close_all("y", y, case.series("y"), dtype, bound_of(case, dtype))
 
 
 # --------------------------------------------------------------------------- training
@@ -184,7 +174,7 @@ def test_fit(case: Case, backend, dtype):
     y = case.arrays["y"]
     history = model.fit(x, y, validation_data=(x[:3], y[:3]), **spec["arguments"], **extra).history
     # Adam divides by the gradient's own size: noise of float32 grows from step to step.
-    bound = {"float64": 1e-9, "float32": 1e-4}[dtype]
+    bound = {DOUBLE: 1e-9, SINGLE: 1e-4}[dtype]
     close_all("weight ", model.get_weights(), case.series("after"), dtype, bound)
     expected = {k.removeprefix("history_"): v for k, v in case.arrays.items() if "history_" in k}
     assert set(history) == set(expected)
