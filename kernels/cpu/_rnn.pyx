@@ -5,7 +5,7 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from runtime cimport fetch_runtime, fnn_runtime
+from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime
 
 cnp.import_array()
 
@@ -131,13 +131,15 @@ cdef cnp.ndarray padded(a, long Hp):
     cdef cnp.ndarray base
     if a is None:
         return None
+    shape = tuple(a.shape)
+    wide = (*shape[: len(shape) - 1], Hp)
     base = a.base if isinstance(a.base, np.ndarray) else None
-    if (base is not None and base.ndim == a.ndim and base.shape[:-1] == a.shape[:-1]
-            and base.shape[a.ndim - 1] == Hp and cnp.PyArray_DATA(base) == cnp.PyArray_DATA(a)
+    if (base is not None and tuple((<object> base).shape) == wide
+            and cnp.PyArray_DATA(base) == cnp.PyArray_DATA(a)
             and cnp.PyArray_IS_C_CONTIGUOUS(base) and base.dtype == a.dtype):
         return base
-    base = np.zeros((*a.shape[:-1], Hp), a.dtype)
-    base[..., : a.shape[-1]] = a
+    base = np.zeros(wide, a.dtype)
+    base[..., : shape[len(shape) - 1]] = a
     return base
 
 

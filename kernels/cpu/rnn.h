@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 #include "names.h"
+#undef I /* <complex.h>, which NumPy includes, takes this letter; here it is the number of inputs */
 
 enum { CELL_SIMPLE_RNN, CELL_LSTM, CELL_GRU_AFTER, CELL_GRU_BEFORE, CELLS };
 
