@@ -10,10 +10,17 @@ import numpy as np
 from fastnn.types import (
     ActivationSaved,
     Array,
+    DenseGrads,
+    DenseSaved,
     DropoutSaved,
     EmbeddingSaved,
     LossSpec,
     PoolSaved,
+    RnnGrads,
+    RnnOutput,
+    RnnSaved,
+    RnnSpec,
+    RnnWeights,
     Window,
 )
 
@@ -97,6 +104,21 @@ def stochastic_pool2d_backward(dy: Array, saved: PoolSaved) -> Array:
     return _pool.stochastic_backward(dy, saved.x, saved.window, saved.data_format)
 
 
+# --------------------------------------------------------------------------- dense
+
+
+def dense_forward(x: Array, kernel: Array, bias: Array | None, activation: str | None) -> Array:
+    return _dense.forward(x, kernel, bias, activation)
+
+
+def dense_backward(dy: Array, saved: DenseSaved) -> DenseGrads:
+    return DenseGrads(
+        *_dense.backward(
+            dy, saved.x, saved.kernel, saved.y, saved.activation, saved.bias is not None
+        )
+    )
+
+
 # --------------------------------------------------------------------------- the pointwise family
 
 
@@ -135,3 +157,30 @@ def loss_forward(
 
 def random_uniform(shape: tuple[int, ...], seed: int, stream: int, dtype: str) -> Array:
     return _pointwise.random_uniform(shape, seed, stream, dtype)
+
+
+# --------------------------------------------------------------------------- recurrent
+
+
+def rnn_forward(
+    x: Array, weights: RnnWeights, initial: Any, spec: RnnSpec, keep: str | None
+) -> tuple[RnnOutput, Array | None, Array | None]:
+    y, final_h, final_c, c, gates = _rnn.forward(x, weights, initial, spec, keep)
+    if final_c is None:
+        return RnnOutput(y, final_h, y if keep else None), None, gates
+    return RnnOutput(y, (final_h, final_c), (y, c) if keep else None), c, gates
+
+
+def rnn_backward(d_output: RnnOutput, saved: RnnSaved) -> RnnGrads:
+    dy, d_final, d_states = d_output
+    if saved.spec.cell == "lstm":
+        (d_final_h, d_final_c), (d_states_h, d_states_c) = (
+            d or (None, None) for d in (d_final, d_states)
+        )
+    else:
+        d_final_h, d_final_c, d_states_h, d_states_c = d_final, None, d_states, None
+    dx, dkernel, drecurrent, dbias, drecurrent_bias, dh, dc = _rnn.backward(
+        dy, d_final_h, d_final_c, d_states_h, d_states_c, saved
+    )
+    weights = RnnWeights(dkernel, drecurrent, dbias, drecurrent_bias)
+    return RnnGrads(dx, weights, dh if dc is None else (dh, dc))
