@@ -205,9 +205,12 @@ def _of_layer(
     names = [name for name, _ in layer.named_weights()]
     for name, weight, gradient in zip(names, layer.weights, layer.gradients, strict=True):
         checks.append(_Check(name, weight, np.array(to_numpy(gradient))))
-    state_gradient = getattr(layer, "initial_state_gradient", None)
-    if arguments.get("initial_state") is not None and state_gradient is not None:
-        checks += _paired("initial_state", arguments["initial_state"], state_gradient)
+    states = _leaves(arguments.get("initial_state"))
+    for (path, state), gradient in zip(
+        states, getattr(layer, "initial_state_gradient", ()), strict=False
+    ):
+        name = ".".join(["initial_state", *map(str, path)])
+        checks.append(_Check(name, state, np.array(to_numpy(gradient))))
     return value, checks
 
 

@@ -111,7 +111,7 @@ class RecurrentLayer(Layer):
         self.seed = None if seed is None else check_seed(self.name, seed)
         self.seed_generator = SeedGenerator(seed)
         self.states: Any = None  # h or (h, c) where the last call ended, if stateful
-        self.initial_state_gradient: Any = None
+        self.initial_state_gradient: tuple[Array, ...] = ()
 
     def _activations(self) -> tuple[str, ...]:
         return ("tanh",)
@@ -230,7 +230,7 @@ class RecurrentLayer(Layer):
         """Gradient of the input by back-propagation through time.
 
         ``dy`` is like the output: with ``return_state`` a tuple, where None means no gradient. The
-        initial state's gradient is left in ``initial_state_gradient``.
+        gradients of the initial states are left in ``initial_state_gradient``.
         """
         record, dropped, zeroed = saved
         d_final: list[Any] = [None] * self.states_per_cell
@@ -255,7 +255,8 @@ class RecurrentLayer(Layer):
             final = None
         grads = ops.rnn_backward(RnnOutput(d_y, final), record)
         self._set_gradients(grads.weights)
-        self.initial_state_gradient = grads.initial
+        one = self.states_per_cell == 1
+        self.initial_state_gradient = (grads.initial,) if one else grads.initial
         dx = grads.dx if dropped is None else ops.dropout_backward(grads.dx, dropped)
         return dx.transpose(1, 0, 2)
 

@@ -179,6 +179,14 @@ class Bidirectional(_Wrapper):
             return dy * y_back, dy * y
         return dy[0], dy[1]
 
+    @property
+    def initial_state_gradient(self) -> tuple[Array, ...]:
+        """Gradients of the forward layer's initial states, then of the backward layer's."""
+        return (
+            *self.forward_layer.initial_state_gradient,
+            *self.backward_layer.initial_state_gradient,
+        )
+
     def reset_states(self) -> None:
         """Forget the states of both directions."""
         self.forward_layer.reset_states()
