@@ -127,8 +127,15 @@ def owner(op: str, name: str, dy: Any) -> ModuleType:
     return module
 
 
+def check_aligned(op: str, argument: str, x: Any) -> None:
+    """Refuse addresses that are no multiple of the element's size, as in packed records."""
+    if not _aligned(x):
+        raise ValueError(
+            f"[{op}] {argument} is not aligned in memory; an aligned array (a copy) is needed"
+        )
+
+
 def _aligned(x: Any) -> bool:
-    # Kernels read whole elements; a field of packed records lies across their borders.
     return getattr(x.flags, "aligned", True)
 
 
@@ -198,7 +205,7 @@ def _argument(names: Sequence[str], arrays: Sequence[Any], x: Any) -> str:
 
 def _refused(op: str, argument: str, x: Any, backend: str, module: ModuleType) -> Exception:
     if module.owns(x):
-        return ValueError(f"[{op}] {argument} is not aligned in memory; an aligned copy is needed")
+        check_aligned(op, argument, x)
     return TypeError(
         f"[{op}] {argument} {_is(x)}; an array of the backend {backend!r} is needed "
         "(fastnn.asarray makes one)"

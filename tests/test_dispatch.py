@@ -9,6 +9,7 @@ import threading
 import types
 from importlib.machinery import ModuleSpec
 
+import conftest
 import numpy as np
 import pytest
 
@@ -213,3 +214,31 @@ def test_two_threads_with_two_backends(rng):
     for thread in threads:
         thread.join()
     assert seen == {name: {name} for name in available}
+
+
+def test_a_skip_of_a_required_backend_is_a_failure(monkeypatch):
+    monkeypatch.setenv("FASTNN_REQUIRE", "")
+    with pytest.raises(pytest.skip.Exception, match="backend cupy: this version"):
+        conftest.need("cupy")
+    monkeypatch.setenv("FASTNN_REQUIRE", "numpy, cupy")
+    with pytest.raises(pytest.fail.Exception, match="backend cupy: this version"):
+        conftest.need("cupy")
+    monkeypatch.setenv("FASTNN_REQUIRE", "tpu")
+    with pytest.raises(pytest.UsageError, match="tpu"):
+        conftest.need("cupy")
+
+
+def test_arrays_of_a_recurrent_call_that_are_not_aligned_are_refused(backend):
+    def packed(*shape: int) -> np.ndarray:
+        return np.zeros(shape, dtype=[("flag", "i1"), ("value", "f8")])["value"]
+
+    def call(x, initial=None):
+        weights = fastnn.RnnWeights(np.ones((2, 3)), np.ones((3, 3)))
+        return fastnn.rnn_forward(x, weights, initial, cell="simple_rnn")
+
+    for arrays in [(packed(4, 2, 2),), (np.ones((4, 2, 2)), packed(2, 3))]:
+        with pytest.raises(ValueError, match="is not aligned in memory; an aligned array"):
+            call(*arrays)
+    _, saved = call(np.ones((4, 2, 2)))
+    with pytest.raises(ValueError, match=r"d_output.y is not aligned in memory"):
+        fastnn.rnn_backward(fastnn.RnnOutput(packed(4, 2, 3)), saved)

@@ -30,6 +30,7 @@ DENSE_SHAPES = {
     "vector": ((5,), 3),
     "three axes": ((2, 3, 5), 7),
     "many": ((33, 65), 47),
+    "long sums": ((9, 1024), 10),
 }
 FUSED = pytest.mark.parametrize("activation", [None, "relu", "tanh", "sigmoid"])
 dense_of = pytest.mark.parametrize(

@@ -361,6 +361,12 @@ def test_any_geometry(backend, data):
         (np.zeros((1, 4, 4, 1)), {"padding": "valis"}, ValueError, "'valid', 'same'"),
         (np.zeros((1, 4, 4, 1)), {"data_format": "last"}, ValueError, "channels_last"),
         (None, {}, TypeError, "x is None"),
+        (
+            np.zeros((1, 2**9, 2**9, 1)),
+            {"pool_size": 2**15, "padding": 2**15 - 1, "strides": 1},
+            ValueError,
+            r"the windows would be .* fewer than 2\*\*60",
+        ),
     ],
 )
 def test_forward_refuses(backend, kind, x, options, error, message):

@@ -229,14 +229,15 @@ def _prepare(
     op: str, x: Array, pool_size: Any, strides: Any, padding: Any, data_format: str
 ) -> tuple[str, ModuleType, Window]:
     name, backend = dispatch.choose(op, ("x",), (x,))
-    height, width, _ = shapes.check_image(op, x, data_format)
+    height, width, channels = shapes.check_image(op, x, data_format)
     pool = shapes.pair(op, "pool_size", pool_size)
     steps = pool if strides is None else strides
-    window, _ = shapes.window(op, (x.shape[height], x.shape[width]), pool, steps, padding, 1)
+    window, size = shapes.window(op, (x.shape[height], x.shape[width]), pool, steps, padding, 1)
+    shapes.check_elements(op, "the windows", (x.shape[0], *size, *pool, x.shape[channels]))
     if pool[0] * pool[1] >= 2**31:
         raise ValueError(f"[{op}] pool_size is {pool}; fewer than 2**31 cells are needed")
-    for size, margin in zip(pool, window.padding, strict=True):
-        if max(margin) >= size:  # a window could lie wholly outside the image
+    for length, margin in zip(pool, window.padding, strict=True):
+        if max(margin) >= length:  # a window could lie wholly outside the image
             raise ValueError(
                 f"[{op}] padding is {window.padding} with pool_size {pool}; "
                 "padding smaller than the window is needed"

@@ -232,6 +232,7 @@ def _check_weights(x: Array, weights: RnnWeights, cell: str, gates: int) -> int:
 def _check_array(name: str, a: Array, shape: tuple[int, ...], x: Array) -> None:
     shapes.check_same_dtype(_FORWARD, "x", x, name, a)
     shapes.check_shape(_FORWARD, name, a, shape)
+    dispatch.check_aligned(_FORWARD, name, a)
 
 
 def _check_initial(
@@ -269,6 +270,7 @@ def _checked_lengths(backend: ModuleType, lengths: Any, T: int, B: int) -> Array
             ) from None
     shapes.check_integer(_FORWARD, "lengths", lengths)
     shapes.check_shape(_FORWARD, "lengths", lengths, (B,))
+    dispatch.check_aligned(_FORWARD, "lengths", lengths)
     if B == 0:
         return None
     least, most = int(lengths.min()), int(lengths.max())
@@ -328,6 +330,7 @@ def _check_field(
         raise (ValueError if d.shape != shape else TypeError)(
             f"[{_BACKWARD}] {shapes.given(f'd_output.{name}', d)}; {dtype} {list(shape)} is needed"
         )
+    dispatch.check_aligned(_BACKWARD, f"d_output.{name}", d)
 
 
 def _check_state_field(
