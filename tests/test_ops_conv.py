@@ -101,6 +101,8 @@ def test_forward_is_the_definition(backend, case, data_format, rng):
 @pytest.mark.parametrize("activation", [None, "relu", "tanh", "sigmoid"])
 def test_agrees_with_the_reference(backend, dtype, case, data_format, activation, rng):
     x, kernel, bias = arrays_of(case, rng, dtype)
+    # Sums of size 1: of a saturated tanh, 1 - y^2 has few digits left.
+    kernel /= kernel.dtype.type(np.sqrt(np.prod(case.kernel[:3])))
     dy = rng.standard_normal(10**5).astype(dtype)
 
     def run(x, kernel, bias, dy):
