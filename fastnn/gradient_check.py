@@ -36,7 +36,7 @@ def gradcheck(
     tolerance: float = 1e-7,
     step: float = 1e-5,
     samples: int | None = 200,
-    seed: int = 0,
+    rng_seed: int = 0,
     wrt: int | tuple[int, ...] | None = None,
     verbose: bool = False,
     **arguments: Any,
@@ -60,7 +60,7 @@ def gradcheck(
         Of the differences, times max(1, |x|).
     samples : int, optional
         Elements compared of each array, drawn at random; None compares all.
-    seed : int
+    rng_seed : int
         Of r and of the drawn elements.
     wrt : int or tuple of int, optional
         Positions of the inputs to differentiate by. Default: all floating ones, and for a loss the
@@ -95,7 +95,7 @@ def gradcheck(
     >>> fastnn.gradcheck(fastnn.layers.LSTM(4), x) < 1e-7
     True
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(rng_seed)
     if isinstance(target, Layer):
         name = target.name
         if len(inputs) != 1:

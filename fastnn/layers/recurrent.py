@@ -275,7 +275,6 @@ class RecurrentLayer(Layer):
                     f"[{self.name}] a batch of {batch} after one of {rows} in a stateful layer; "
                     "the same size, or reset_states(), is needed"
                 )
-            return initial_state
         states = list(initial_state) if isinstance(initial_state, list | tuple) else [initial_state]
         if len(states) != self.states_per_cell:
             raise ValueError(
