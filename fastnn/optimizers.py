@@ -322,11 +322,10 @@ class RMSprop(Optimizer):
         """One step of the formula above."""
         velocity, rho = slots[0], self.rho
         np.square(gradient, out=scratch)
-        _running_mean(velocity, scratch, 1.0 - rho)
+        _running_mean(velocity, scratch, 1.0 - rho, scratch)
         if self.centered:
             average = slots[-1]
-            np.copyto(scratch, gradient)
-            _running_mean(average, scratch, 1.0 - rho)
+            _running_mean(average, gradient, 1.0 - rho, scratch)
             np.square(average, out=scratch)
             np.subtract(velocity, scratch, out=scratch)
             np.add(scratch, self.epsilon, out=scratch)
@@ -388,10 +387,9 @@ class Adam(Optimizer):
         t = self.iterations + 1
         alpha = rate * (1.0 - self.beta_2**t) ** 0.5 / (1.0 - self.beta_1**t)
         m, v = slots[:2]
-        np.copyto(scratch, gradient)
-        _running_mean(m, scratch, 1.0 - self.beta_1)
+        _running_mean(m, gradient, 1.0 - self.beta_1, scratch)
         np.square(gradient, out=scratch)
-        _running_mean(v, scratch, 1.0 - self.beta_2)
+        _running_mean(v, scratch, 1.0 - self.beta_2, scratch)
         if self.amsgrad:
             np.maximum(slots[2], v, out=slots[2])
             v = slots[2]
@@ -402,9 +400,9 @@ class Adam(Optimizer):
         np.subtract(weight, scratch, out=weight)
 
 
-def _running_mean(mean: Array, scratch: Array, share: float) -> None:
-    """``mean += (value - mean) * share``, the value given in (and spoiled with) ``scratch``."""
-    np.subtract(scratch, mean, out=scratch)
+def _running_mean(mean: Array, value: Array, share: float, scratch: Array) -> None:
+    """``mean += (value - mean) * share``; ``value`` may be ``scratch``, which is spoiled."""
+    np.subtract(value, mean, out=scratch)
     np.multiply(scratch, share, out=scratch)
     np.add(mean, scratch, out=mean)
 
