@@ -209,7 +209,8 @@ class Sequential(Trainer):
     ) -> Any:
         """The model again, with new weights."""
         table = layer_table()
-        layers = [deserialize(c, table, custom_objects) for c in config["layers"]]
+        known = {"Sequential": Sequential, **(custom_objects or {})}
+        layers = [deserialize(c, table, known) for c in config["layers"]]
         model = cls(layers, config.get("name"), config.get("trainable", True))
         shape = config.get("build_input_shape")
         if shape is not None and not model.built:

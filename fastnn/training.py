@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import batches, losses, metrics, ops, optimizers, shapes
+from fastnn import batches, losses, ops, optimizers, shapes
 from fastnn.arrays import to_numpy
 from fastnn.batches import Data
 from fastnn.callbacks import Callback, CallbackList, History, ProgressBar
 from fastnn.layers.activated import ActivatedLayer
 from fastnn.layers.base import Layer
 from fastnn.layers.core import InputLayer
+from fastnn.metrics import Metric
+from fastnn.metrics import get as get_metric
 from fastnn.parameters import FlatParameters
 from fastnn.registry import Config, serialize
 from fastnn.seeding import draw_seed
@@ -27,7 +29,7 @@ class Trainer(Layer):
     layers: list[Layer]
     optimizer: optimizers.Optimizer | None = None
     loss: Any = None
-    metrics: Sequence[metrics.Metric] = ()
+    metrics: Sequence[Metric] = ()
     history: History | None = None
     stop_training = False
     _parameters: FlatParameters | None = None
@@ -51,7 +53,7 @@ class Trainer(Layer):
         """
         self.optimizer = optimizers.get(optimizer)
         self.loss = None if loss is None else losses.get(loss)
-        self.metrics = [_metric(m) for m in (metrics or ())]
+        self.metrics = [get_metric(m) for m in (metrics or ())]
         names = [m.name for m in self.metrics]
         if len(set(names)) != len(names) or "loss" in names:
             raise ValueError(f"[{self.name}] metrics named {names}; different names are needed")
@@ -236,7 +238,7 @@ class Trainer(Layer):
 
     def _train_step(self, batch: Data) -> None:
         loss, logits = self._loss_and_logits()
-        y_pred = self._propagate(batch.x, logits)
+        y_pred = self._propagate(batch.x, True, logits)
         weight = self._sample_weight(batch, y_pred)
         value = loss(batch.y, y_pred, weight, training=True)
         self.backward(loss.backward())
@@ -248,17 +250,18 @@ class Trainer(Layer):
 
     def _evaluate(self, data: Data, batch_size: int) -> dict[str, float]:
         self._reset_logs()
+        loss, logits = self._loss_and_logits()
         for batch in batches.ordered(data, batch_size):
-            y_pred = self(batch.x)
-            value = self.loss(batch.y, y_pred, self._sample_weight(batch, y_pred))
-            self._record(batch, value, y_pred, None)
+            y_pred = self._propagate(batch.x, False, logits)
+            value = loss(batch.y, y_pred, self._sample_weight(batch, y_pred))
+            self._record(batch, value, y_pred, logits)
         return self._logs()
 
-    def _propagate(self, x: Array, logits: str | None) -> Array:
-        return self(x, training=True) if logits is None else self(x, training=True, logits=True)
+    def _propagate(self, x: Array, training: bool, logits: str | None) -> Array:
+        return self(x, training) if logits is None else self(x, training, logits=True)
 
     def _loss_and_logits(self) -> tuple[Any, str | None]:
-        """The loss to train with, and the activation left out for it (None: none is)."""
+        """The loss to compute, and the activation left out for it (None: none is)."""
         last, loss = self.layers[-1], self.loss
         if (
             isinstance(last, ActivatedLayer)
@@ -352,10 +355,6 @@ class Trainer(Layer):
             "loss": None if self.loss is None else serialize(self.loss),
             "metrics": [serialize(metric) for metric in self.metrics],
         }
-
-
-def _metric(identifier: Any) -> metrics.Metric:
-    return metrics.get(identifier)
 
 
 def _batch_size(op: str, batch_size: int | None) -> int:

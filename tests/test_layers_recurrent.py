@@ -249,6 +249,7 @@ def test_no_steps(backend):
         (lambda: layers.LSTM(3).build((None, 4, None)), "features"),
         (lambda: layers.LSTM(3)(np.ones((2, 5))), "features"),
         (lambda: layers.LSTM(3)(np.ones((2, 5, 1)), mask=np.ones((5, 2), bool)), "mask"),
+        (lambda: layers.LSTM(3)(np.ones((2, 5, 1)), resets=[[True, False]]), "resets"),
         (lambda: layers.LSTM(3)(np.ones((2, 5, 1)), lengths=[6, 1]), "lengths"),
         (lambda: layers.LSTM(3)(np.ones((2, 5, 1)), lengths=[-1, 1]), "lengths"),
         (lambda: layers.LSTM(3)(np.ones((2, 5, 1)), initial_state=np.ones((2, 3))), "initial"),

@@ -187,6 +187,8 @@ class RecurrentLayer(Layer):
         batch = x.shape[0]
         initial = self._initial(initial_state, batch)
         lengths, mask = self._steps(x, mask, lengths, initial is not None)
+        if resets is not None:
+            resets = self._flags("resets", resets, x)
         dropped = None
         inputs = x.transpose(1, 0, 2)
         if training and self.dropout:
@@ -289,17 +291,21 @@ class RecurrentLayer(Layer):
         """Lengths and mask for the operation: a mask that is one of lengths costs nothing then."""
         if mask is None:
             return lengths, None
-        mask = dispatch.asarray(mask)
-        if mask.shape != x.shape[:2]:
-            raise ValueError(
-                f"[{self.name}] mask of shape {tuple(mask.shape)}; {tuple(x.shape[:2])} is needed"
-            )
-        mask = mask.astype(bool)
+        mask = self._flags("mask", mask, x)
         if lengths is not None or not self._zero_where_masked(has_initial):
             return lengths, mask
         counts = to_numpy(mask).sum(axis=1)
         prefix = np.arange(x.shape[1]) < counts[:, None]
         return (counts, None) if np.array_equal(prefix, to_numpy(mask)) else (None, mask)
+
+    def _flags(self, name: str, flags: Any, x: Array) -> Array:
+        flags = dispatch.asarray(flags)
+        if flags.shape != x.shape[:2]:
+            raise ValueError(
+                f"[{self.name}] {name} of shape {tuple(flags.shape)}; {tuple(x.shape[:2])} is "
+                "needed"
+            )
+        return flags.astype(bool)
 
     def _zero_where_masked(self, has_initial: bool) -> bool:
         """Whether masked steps at the end may give zeros, as lengths do."""

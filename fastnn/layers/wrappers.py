@@ -29,7 +29,7 @@ class _Wrapper(Layer):
         for field in cls.layer_fields:
             if arguments.get(field) is not None:
                 arguments[field] = deserialize(arguments[field], layer_table(), custom_objects)
-        del arguments["dtype"]  # that of the layers inside
+        arguments.pop("dtype", None)  # that of the layers inside
         return cls(**arguments)
 
 
