@@ -112,7 +112,7 @@ LARGE = {
 # The accuracy that issue and contract promise: T <= 32, K <= 1024.
 DEEP = {
     "H1024": Case(T=32, B=2, I=8, H=1024, recurrent_bias=True),
-    "I1024": Case(T=32, B=3, I=1024, H=33),
+    "I1024": Case(T=32, B=3, I=1024, H=33, reverse=True),
 }
 
 

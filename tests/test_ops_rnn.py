@@ -167,11 +167,9 @@ def test_forward_is_the_contract(backend, cell, case, dtype, bound):
 
 
 @pytest.mark.parametrize("name", DEEP)
-@pytest.mark.parametrize("reverse", [False, True])
-def test_float32_stays_near_float64_in_deep_sums(backend, cell, name, reverse):
-    case = DEEP[name]._replace(reverse=reverse)
-    output, saved = forward(make(case, cell, np.float32))
-    rounded = make(case, cell, np.float32)
+def test_float32_stays_near_float64_in_deep_sums(backend, cell, name):
+    rounded = make(DEEP[name], cell, np.float32)
+    output, saved = forward(rounded)
     exact = Problem(
         np.float64(rounded.x),
         RnnWeights(*(None if w is None else np.float64(w) for w in rounded.weights)),

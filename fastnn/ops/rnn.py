@@ -98,8 +98,6 @@ def rnn_forward(
     name, backend = dispatch.choose(
         _FORWARD, _NAMES, (x, *weights[:2]), (*weights[2:], mask, resets)
     )
-    if x is None:
-        raise TypeError(f"[{_FORWARD}] x is None; an array [T, B, I] is needed")
     if not isinstance(cell, str) or cell not in CELLS:
         shapes.check_choice(_FORWARD, "cell", cell, tuple(CELLS))
     kind = CELLS[cell]
@@ -198,9 +196,6 @@ def _check_weights(x: Array, weights: RnnWeights, cell: str, gates: int) -> int:
     """H, once the weights are known to fit x and each other."""
     I = x.shape[2]
     kernel, recurrent, bias, recurrent_bias = weights
-    if kernel is None or recurrent is None:
-        missing = "kernel" if kernel is None else "recurrent_kernel"
-        raise TypeError(f"[{_FORWARD}] {missing} is None; an array is needed")
     if (
         recurrent.ndim != 2
         or recurrent.shape[1] != gates * recurrent.shape[0]
