@@ -235,7 +235,7 @@ class SGD(Optimizer):
     ----------
     learning_rate : float or callable
     momentum : float
-        In [0, 1].
+        In [0, 1).
     nesterov : bool
     **clips
         See `Optimizer`.
@@ -252,7 +252,7 @@ class SGD(Optimizer):
         **clips: Any,
     ) -> None:
         super().__init__(learning_rate, **clips)
-        self.momentum = self._check("momentum", momentum, 0.0, 1.0000001)
+        self.momentum = self._check("momentum", momentum, 0.0, 1.0)
         self.nesterov = bool(nesterov)
 
     def used_slots(self) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
 
 import numpy as np
@@ -44,6 +46,12 @@ def test_building_by_input_shape_by_call_and_by_add():
     late.add(layers.Dense(5))
     assert late.output_shape == (3, 5) and len(late.weights) == 4
     assert late(np.ones((3, 4))).shape == (3, 5)
+
+
+def test_input_of_integers(rng):
+    model = fastnn.Sequential([layers.Input((5,), dtype="int32"), layers.Embedding(9, 3)])
+    words = rng.integers(0, 9, (2, 5)).astype("int32")
+    np.testing.assert_array_equal(model.predict(words), model.layers[1].embeddings[words])
 
 
 def test_names_are_unique():
@@ -298,6 +306,23 @@ def test_stateful_layers_go_on_between_batches(backend, rng):
     one = model.predict(x[:4], batch_size=4)
     model.reset_states()
     np.testing.assert_array_equal(model.predict(x[:4], batch_size=4), one)
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_train_on_their_own(backend, rng, how):
+    """A copy's weights are views into its own buffer, not into that of the original."""
+    x, y = blobs(rng, 30)
+    model = classifier()
+    model.fit(x, y, verbose=0)
+    before, expected = model.get_weights(), model.predict(x)
+    twin = how(model)
+    np.testing.assert_array_equal(twin.predict(x), expected)
+    twin.fit(x, y, epochs=2, shuffle=False, verbose=0)
+    for one, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+    model.fit(x, y, epochs=2, shuffle=False, verbose=0)  # the optimizer's slots came along
+    for one, other in zip(model.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 # --------------------------------------------------------------------------- masks

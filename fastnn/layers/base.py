@@ -181,7 +181,7 @@ class Layer(Configurable):
             x = dispatch.asarray(x)
         if not self.casts_input:
             return x
-        if x.dtype.kind not in "fiub":
+        if getattr(x.dtype, "kind", "?") not in "fiub":
             raise TypeError(
                 f"[{self.name}] x has dtype {x.dtype}; a real dtype, which becomes {self.dtype}, "
                 "is needed"

@@ -23,13 +23,18 @@ class InputLayer(Layer):
     ----------
     shape : tuple of int or None
         Without the batch.
+    dtype : str, optional
+        Taken for Keras's sake, where an embedding's input says "int32": the layer after this one
+        knows what it computes in.
     """
 
     supports_masking = True
     casts_input = False
     config_fields = ("shape",)
 
-    def __init__(self, shape: Sequence[int | None], **kwargs: Any) -> None:
+    def __init__(
+        self, shape: Sequence[int | None], dtype: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.shape = tuple(shape)
         self.batch_input_shape = (None, *self.shape)
