@@ -75,20 +75,20 @@ def test_one_seed_gives_one_result(tmp_path, capsys):
 
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_interrupted(epoch, tmp_path, capsys, monkeypatch):
-    from fastnn.cli.demo_checkpoint import Checkpoint
+    from fastnn.cli.demo_checkpoint import BestModel
 
     def interrupt(self, at, logs=None):
         if at == epoch:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Checkpoint, "on_epoch_begin", interrupt)
+    monkeypatch.setattr(BestModel, "on_epoch_begin", interrupt)
     assert demo(tmp_path, "--data", "digits", "--epochs", "3") == 130
     out = capsys.readouterr().out
     assert f"stopped in epoch {epoch + 1} of 3" in out
     if epoch == 0:
         assert "no model was saved" in out and list(tmp_path.glob("*digits*")) == []
     else:
-        assert "the model of epoch 1 is in" in out
+        assert "the model of epoch 1, the best so far, is in" in out
         fastnn.load_model(tmp_path / "rnn-digits.safetensors")
 
 
@@ -106,7 +106,7 @@ def test_interrupted_while_saving(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(safetensors.numpy, "save", interrupted)
     assert demo(tmp_path, "--data", "digits", "--epochs", "3") == 130
-    assert "the model of epoch 1 is in" in capsys.readouterr().out
+    assert "the model of epoch 1, the best so far, is in" in capsys.readouterr().out
     assert [path.name for path in tmp_path.glob("*digits*")] == ["rnn-digits.safetensors"]
     fastnn.load_model(tmp_path / "rnn-digits.safetensors")
 

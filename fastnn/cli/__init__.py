@@ -7,13 +7,14 @@ and its name in `COMMANDS`.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from fastnn.cli.errors import UsageError
 
-COMMANDS = ("info", "demo")
+COMMANDS = ("info", "selftest", "demo")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"fastnn {args.command}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads has enough, as in `info | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print(f"fastnn {args.command}: interrupted", file=sys.stderr)
         return 130

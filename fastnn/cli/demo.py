@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     # Here and not above: the other commands need not wait for the layers.
     from fastnn.cli import demo_recipe as recipe
-    from fastnn.cli.demo_checkpoint import Checkpoint
+    from fastnn.cli.demo_checkpoint import BestModel
     from fastnn.seeding import set_random_seed
 
     try:
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     have = _extras()
     path = _prepare(args.out) / f"{args.model}-{data.name}.safetensors"
 
-    checkpoint = Checkpoint(path if have["safetensors"] else None)
+    kept = BestModel(path if have["safetensors"] else None)
     started = time.perf_counter()
     try:
         history = model.fit(
@@ -92,13 +92,14 @@ def run(args: argparse.Namespace) -> int:
             batch_size=batch_size,
             epochs=epochs,
             validation_data=(part.x_val, part.y_val),
-            callbacks=[checkpoint],
+            callbacks=[kept],
             verbose=1 if sys.stdout.isatty() else 2,
         )
         seconds = time.perf_counter() - started
+        kept.restore()
         predicted = model.predict(part.x_test, batch_size=1000, verbose=0)
     except KeyboardInterrupt:
-        print(f"\nstopped in epoch {checkpoint.epoch + 1} of {epochs}; {checkpoint.left_behind()}")
+        print(f"\nstopped in epoch {kept.epoch + 1} of {epochs}; {kept.left_behind()}")
         return 130
     right = int((predicted.argmax(axis=1) == part.y_test).sum())
     accuracy = right / len(part.y_test)
@@ -106,8 +107,8 @@ def run(args: argparse.Namespace) -> int:
         f"test accuracy {accuracy:.2%}: {right:,} of {len(part.y_test):,} images right; "
         f"trained in {seconds:.1f} s"
     )
-    if checkpoint.saved:
-        print(f"model    {path}")
+    if kept.best and have["safetensors"]:
+        print(f"model    {path} (epoch {kept.best}, the lowest validation loss)")
     if have["matplotlib"]:
         from fastnn.plotting import training_figure
 

@@ -11,7 +11,7 @@ import math
 import os
 import zlib
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -215,13 +215,13 @@ def _numbers(fields: list[str], who: str, path: Path, number: int) -> list[float
     return values
 
 
-def _open(path: Path) -> IO[Any]:
+def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
     with path.open("rb") as stream:
         zipped = stream.read(2) == _GZIP_MAGIC
     return gzip.open(path, "rb") if zipped else path.open("rb")
 
 
-def _read(stream: IO[Any], size: int, who: str, path: Path) -> bytes:
+def _read(stream: gzip.GzipFile | io.BufferedReader, size: int, who: str, path: Path) -> bytes:
     """Up to ``size`` bytes, in chunks: a header that lies about its size must not take memory."""
     parts: list[bytes] = []
     left = size
