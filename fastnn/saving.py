@@ -20,6 +20,7 @@ from fastnn.arrays import to_numpy
 from fastnn.layers.base import Layer
 from fastnn.models import Sequential
 from fastnn.registry import Config, deserialize, layer_table, serialize
+from fastnn.seeding import SeedGenerator
 
 __all__ = ["load_model", "load_weights", "save_model", "save_weights"]
 
@@ -49,7 +50,12 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> None:
     if model.optimizer is not None:
         state = model.optimizer.get_state()
         tensors |= {_OPTIMIZER + name: array for name, array in state.items()}
-    config = {"version": _VERSION, "model": serialize(model), "compile": compiled}
+    config = {
+        "version": _VERSION,
+        "model": serialize(model),
+        "compile": compiled,
+        "noise": [[g.seed, g.counter] for g in _generators(model)],
+    }
     try:
         text = json.dumps(config)
     except TypeError as error:
@@ -97,6 +103,10 @@ def load_model(
     known = {"Sequential": Sequential, **(custom_objects or {})}
     model = deserialize(config["model"], layer_table(), known)
     _set_weights("load_model", path, model, tensors)
+    for generator, (seed, counter) in zip(
+        _generators(model), config.get("noise", ()), strict=False
+    ):
+        generator.seed, generator.counter = seed, counter
     compiled = config.get("compile")
     if compiled is not None:
         _compile(model, compiled, tensors, known)
@@ -127,6 +137,12 @@ def _compile(
     }
     if state:
         optimizer.set_state(state, model.flat_weights())
+
+
+def _generators(model: Layer) -> list[SeedGenerator]:
+    """The sources of noise in a model: training goes on with the noise that comes next."""
+    found = (getattr(layer, "seed_generator", None) for layer in model.leaves())
+    return [generator for generator in found if isinstance(generator, SeedGenerator)]
 
 
 def _weight_tensors(op: str, model: Layer) -> dict[str, np.ndarray]:
