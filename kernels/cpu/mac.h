@@ -10,6 +10,7 @@
  *      i  |.| bc  |         acc       |   mr broadcasts, mr*nv FMAs, all in registers
  *         +-+     +----+----+----+----+
  *
+ * `b` may be a packed panel (bs = nv * VL) or rows that lie in a matrix or an image, aligned or not.
  * `a` is left where it is: rs = row stride, cs = 1 for rows as the user holds them (the recurrent
  * state, gradients of gates); rs = 1, cs = mr for a panel that was packed column by column.
  *
@@ -34,7 +35,7 @@ FNN_INLINE void mac(const int mr, const int nv, const int v0, vec (*restrict acc
     for (long k = 0; k < K; k++) {
 #if VREGS >= 32
         vec bv[4];
-        UNROLL for (int v = 0; v < nv; v++) bv[v] = *(const vec *)(b + v * VL);
+        UNROLL for (int v = 0; v < nv; v++) bv[v] = vload(b + v * VL);
         UNROLL for (int i = 0; i < mr; i++) {
             vec av = vset(a[i * rs]);
             UNROLL for (int v = 0; v < nv; v++) acc[i][v0 + v] += av * bv[v];
@@ -43,7 +44,7 @@ FNN_INLINE void mac(const int mr, const int nv, const int v0, vec (*restrict acc
         vec av[MAC_MAX_ROWS];
         UNROLL for (int i = 0; i < mr; i++) av[i] = vset(a[i * rs]);
         UNROLL for (int v = 0; v < nv; v++) {
-            vec bv = *(const vec *)(b + v * VL);
+            vec bv = vload(b + v * VL);
             UNROLL for (int i = 0; i < mr; i++) acc[i][v0 + v] += av[i] * bv;
         }
 #endif

@@ -1,0 +1,6 @@
+from typing import Any
+
+def forward(x: Any, kernel: Any, bias: Any, activation: str | None) -> Any: ...
+def backward(
+    dy: Any, x: Any, kernel: Any, y: Any, activation: str | None, with_bias: bool
+) -> tuple[Any, Any, Any]: ...
