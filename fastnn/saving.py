@@ -101,15 +101,27 @@ def load_model(
             "needed (model.load_weights reads this one)"
         )
     known = {"Sequential": Sequential, **(custom_objects or {})}
+    try:
+        return _rebuild(path, tensors, config, known)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"[load_model] {os.fspath(path)} has a configuration that does not fit ({error!r}); a "
+            "file written by model.save of this version is needed"
+        ) from error
+
+
+def _rebuild(
+    path: str | os.PathLike[str],
+    tensors: dict[str, np.ndarray],
+    config: Config,
+    known: Mapping[str, Any],
+) -> Sequential:
     model = deserialize(config["model"], layer_table(), known)
     _set_weights("load_model", path, model, tensors)
-    for generator, (seed, counter) in zip(
-        _generators(model), config.get("noise", ()), strict=False
-    ):
+    for generator, (seed, counter) in zip(_generators(model), config["noise"], strict=True):
         generator.seed, generator.counter = seed, counter
-    compiled = config.get("compile")
-    if compiled is not None:
-        _compile(model, compiled, tensors, known)
+    if config["compile"] is not None:
+        _compile(model, config["compile"], tensors, known)
     return model
 
 

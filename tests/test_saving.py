@@ -186,6 +186,22 @@ def test_foreign_files_are_told(tmp_path, write, message):
     assert "\n" not in str(error.value) and "needed" in str(error.value)
 
 
+@pytest.mark.parametrize("path", [["model", "config", "layers"], ["compile"], ["noise"]])
+def test_a_configuration_with_holes_is_told(saved, path):
+    with safetensors.safe_open(saved, framework="np") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    config = json.loads(metadata["config"])
+    place = config
+    for key in path[:-1]:
+        place = place[key]
+    del place[path[-1]]
+    safetensors.save_file(tensors, saved, metadata | {"config": json.dumps(config)})
+    with pytest.raises(ValueError, match="configuration that does not fit") as error:
+        fastnn.load_model(saved)
+    assert "\n" not in str(error.value)
+
+
 def test_a_missing_file_and_a_folder(tmp_path):
     for path in (tmp_path / "no", tmp_path):
         with pytest.raises(FileNotFoundError, match=r"\[load_model\].*is needed"):
