@@ -29,10 +29,14 @@
 #endif
 #define MAC_MAX_ROWS 6
 
-FNN_INLINE void mac(const int mr, const int nv, const int v0, vec (*restrict acc)[4],
-                    const REAL *restrict a, long rs, long cs, const REAL *restrict b, long bs, long K)
+/* The same, and `stride` bytes of what comes after b are asked for with each k: a panel that several
+ * tiles of rows share is read from L3 while the panel before it is multiplied. */
+FNN_INLINE void mac_ahead(const int mr, const int nv, const int v0, vec (*restrict acc)[4],
+                          const REAL *restrict a, long rs, long cs, const REAL *restrict b, long bs, long K,
+                          const char *ahead, const long stride)
 {
     for (long k = 0; k < K; k++) {
+        if (stride) __builtin_prefetch(ahead + k * stride, 0, 2);
 #if VREGS >= 32
         vec bv[4];
         UNROLL for (int v = 0; v < nv; v++) bv[v] = vload(b + v * VL);
@@ -51,6 +55,12 @@ FNN_INLINE void mac(const int mr, const int nv, const int v0, vec (*restrict acc
         a += cs;
         b += bs;
     }
+}
+
+FNN_INLINE void mac(const int mr, const int nv, const int v0, vec (*restrict acc)[4],
+                    const REAL *restrict a, long rs, long cs, const REAL *restrict b, long bs, long K)
+{
+    mac_ahead(mr, nv, v0, acc, a, rs, cs, b, bs, K, NULL, 0);
 }
 
 /* Calls `call(mr)` with the compile-time constant mr = rows; rows <= MAC_ROWS(nv). */
