@@ -23,7 +23,7 @@ cdef extern from "pool.h":
         void *offsets
         const void *dy
         void *dx
-        void *inverse
+        void *total
         uint64_t seed
     ctypedef void (*pool_kernel)(const fnn_runtime *, const fnn_pool_call *) noexcept nogil
     ctypedef struct fnn_pool_table:
@@ -56,7 +56,7 @@ cdef tuple geometry(fnn_pool_call *call, tuple x_shape, window, str data_format)
     (call.kh, call.kw), (call.sh, call.sw), ((top, bottom), (left, right)), _ = window
     call.top, call.left = top, left
     call.x = call.dy = NULL
-    call.y = call.dx = call.offsets = call.inverse = NULL
+    call.y = call.dx = call.offsets = call.total = NULL
     call.count_padding = 0
     call.bytes = call.kh * call.kw <= 256
     call.seed = 0
@@ -155,14 +155,15 @@ def stochastic_backward(cnp.ndarray dy, cnp.ndarray x, window, str data_format):
     """dx of the weighted sum: with s = dy / sum a, it is 2 a_k (sum of s) - (sum of s y) over windows."""
     cdef fnn_pool_call call
     cdef tuple shape = geometry(&call, (<object> x).shape, window, data_format)
-    cdef cnp.ndarray source = dense(x), y = np.empty(shape, dtype=x.dtype), share = np.empty_like(y)
+    cdef cnp.ndarray source = dense(x), y = np.empty(shape, dtype=x.dtype)
+    cdef cnp.ndarray total = np.empty_like(y), share = np.zeros_like(y)
     cdef cnp.ndarray dx = np.empty_like(source, subok=False), level = np.empty_like(dx)
     cdef const fnn_pool_table *table = table_for(source)
-    call.x, call.y, call.inverse = (
-        cnp.PyArray_DATA(source), cnp.PyArray_DATA(y), cnp.PyArray_DATA(share))
+    call.x, call.y, call.total = (
+        cnp.PyArray_DATA(source), cnp.PyArray_DATA(y), cnp.PyArray_DATA(total))
     with nogil:
         table.stochastic_mean(runtime, &call)
-    np.multiply(share, dy, out=share)
+    np.divide(dy, total, out=share, where=np.not_equal(total, 0))
     np.multiply(y, share, out=y)
     call.dy, call.dx = cnp.PyArray_DATA(share), cnp.PyArray_DATA(dx)
     with nogil:

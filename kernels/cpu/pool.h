@@ -16,7 +16,7 @@ typedef struct {
     void *offsets;                   /* as y, or NULL: not wanted */
     const void *dy;                  /* as y */
     void *dx;                        /* as x */
-    void *inverse;                   /* as y, or NULL: 1 / sum a of stochastic pooling, 0 where the sum is 0 */
+    void *total;                     /* as y, or NULL: sum a of stochastic pooling at inference */
     uint64_t seed;                   /* stochastic */
 } fnn_pool_call;
 
@@ -27,7 +27,7 @@ typedef struct {
     void (*average_backward)(const fnn_runtime *, const fnn_pool_call *);     /* dy -> dx */
     void (*fold)(const fnn_runtime *, const fnn_pool_call *);                 /* dy -> dx, not divided */
     void (*stochastic_draw)(const fnn_runtime *, const fnn_pool_call *);      /* x, seed -> y, offsets */
-    void (*stochastic_mean)(const fnn_runtime *, const fnn_pool_call *);      /* x -> y, inverse */
+    void (*stochastic_mean)(const fnn_runtime *, const fnn_pool_call *);      /* x -> y, total */
 } fnn_pool_table;
 
 FNN_DECLARE_TABLES(fnn_pool_table)
