@@ -1,0 +1,212 @@
+"""fastnn as a participant, written as a user would write it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn import dispatch, layers, ops, threads
+from fastnn.bench import ours_networks
+from fastnn.bench.inputs import Arrays, prefixes
+from fastnn.bench.jobs import Job, Jobs, Unsupported, Work
+from fastnn.bench.layouts import keras_gradients, keras_weights, to_first, to_last
+from fastnn.bench.rows import (
+    INFERENCE,
+    TRAINING,
+    ConvRow,
+    DenseRow,
+    EpochRow,
+    PoolRow,
+    RnnRow,
+    Row,
+)
+from fastnn.types import RnnOutput, RnnWeights
+
+
+def prepare(count: int) -> str:
+    """Limit the threads; version and what runs."""
+    import fastnn
+
+    name = dispatch.get_backend()
+    if name == "auto":
+        name = next(key for key, reason in dispatch.status().items() if reason is None)
+    backend = dispatch.load("bench", name)
+    if name == "cython":
+        threads.set_num_threads(count)
+    facts = backend.describe()
+    return f"{fastnn.__version__}, backend {name}{', ISA ' + facts['isa'] if 'isa' in facts else ''}"
+
+
+def jobs(row: Row, arrays: Arrays) -> Jobs:
+    """Every row; both data formats where there are two."""
+    if isinstance(row, RnnRow):
+        whole = len(row.layers) > 1 or row.layers[0].bidirectional
+        return {"layers": _layers(row, arrays)} if whole else {"op": _op(row, arrays)}
+    if isinstance(row, ConvRow) and len(row.size) == 1:
+        options = {"strides": row.stride, "padding": row.pad, "dilation": row.dilation}
+        options["groups"] = row.groups
+        return {"nlc": _conv(arrays, ops.conv1d_forward, ops.conv1d_backward, options, "")}
+    if isinstance(row, ConvRow | PoolRow):
+        make = _conv2d if isinstance(row, ConvRow) else _pool
+        return {"nhwc": make(row, arrays, "channels_last"), "nchw": make(row, arrays, "channels_first")}
+    if isinstance(row, DenseRow):
+        return {"model": ours_networks.dense(row, arrays)}
+    if isinstance(row, EpochRow):
+        return {"fit": ours_networks.epoch(row, arrays)}
+    raise Unsupported(f"rows like {type(row).__name__}")
+
+
+# --------------------------------------------------------------------------- recurrent
+
+
+def _op(row: RnnRow, arrays: Arrays) -> Job:
+    """One layer in one direction: the functional kernel."""
+    x, d_output, layer = arrays["x"], RnnOutput(arrays["dy"]), row.layers[0]
+    names = [name for name in RnnWeights._fields if f"0.{name}" in arrays]
+    weights = RnnWeights(*(arrays[f"0.{name}"] for name in names))
+    options: dict[str, Any] = {"cell": layer.cell, "activation": layer.activation}
+    if row.ragged:
+        options["lengths"] = arrays["lengths"]
+    seeds = iter(range(2**62))
+
+    def infer() -> Any:
+        return ops.rnn_forward(x, weights, keep=None, **options)[0].y
+
+    def train(noise: bool = True) -> Any:
+        dropout = {}
+        if noise and row.recurrent_dropout:
+            dropout = {"recurrent_dropout": row.recurrent_dropout, "seed": next(seeds)}
+        output, saved = ops.rnn_forward(x, weights, **dropout, **options)
+        return output.y, ops.rnn_backward(d_output, saved)
+
+    def trained(result: Any) -> Arrays:
+        y, grads = result
+        return {
+            "y": y,
+            "dx": grads.dx,
+            **{f"d0.{name}": getattr(grads.weights, name) for name in names},
+        }
+
+    return {
+        INFERENCE: Work(infer, lambda y: {"y": y}),
+        TRAINING: Work(train, trained, lambda: train(noise=False)),
+    }
+
+
+_LAYERS = {"simple_rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}
+
+
+def _layers(row: RnnRow, arrays: Arrays) -> Job:
+    """Several layers or two directions: the layer API."""
+    x, dy = arrays["x"].swapaxes(0, 1), arrays["dy"].swapaxes(0, 1)
+    stack = []
+    shape: Any = x.shape
+    for layer, names in zip(row.layers, prefixes(row), strict=True):
+        options = {} if layer.cell != "simple_rnn" else {"activation": layer.activation}
+        one: Any = _LAYERS[layer.cell](
+            layer.units, return_sequences=True, dtype=row.dtype, **options
+        )
+        if layer.bidirectional:
+            one = layers.Bidirectional(one)
+        one.build(shape)
+        shape = one.compute_output_shape(shape)
+        one.set_weights([weight for name in names for weight in keras_weights(arrays, name)])
+        stack.append(one)
+
+    def forward(training: bool) -> Any:
+        y = x
+        for one in stack:
+            y = one(y, training)
+        return y
+
+    def train() -> Any:
+        y, dx = forward(True), dy
+        for one in reversed(stack):
+            dx = one.backward(dx)
+        return y, dx
+
+    def trained(result: Any) -> Arrays:
+        y, dx = result
+        found = {"y": y.swapaxes(0, 1), "dx": dx.swapaxes(0, 1)}
+        for one, names in zip(stack, prefixes(row), strict=True):
+            grads = one.gradients
+            for k, name in enumerate(names):
+                found |= keras_gradients(grads[3 * k : 3 * k + 3], name)
+        return found
+
+    return {
+        INFERENCE: Work(lambda: forward(False), lambda y: {"y": y.swapaxes(0, 1)}),
+        TRAINING: Work(train, trained),
+    }
+
+
+# --------------------------------------------------------------------------- windows
+
+
+def _formats(arrays: Arrays, data_format: str) -> tuple[np.ndarray, np.ndarray, Callable[..., Any]]:
+    """x and dy in a data format, and the way back."""
+    if data_format == "channels_first":
+        return to_first(arrays["x"]), to_first(arrays["dy"]), to_last
+    return arrays["x"], arrays["dy"], lambda array: array
+
+
+def _conv2d(row: ConvRow, arrays: Arrays, data_format: str) -> Job:
+    options = {"strides": row.stride, "padding": row.pad, "dilation": row.dilation}
+    options |= {"groups": row.groups, "data_format": data_format}
+    return _conv(arrays, ops.conv2d_forward, ops.conv2d_backward, options, data_format)
+
+
+def _conv(
+    arrays: Arrays, forward: Any, backward: Any, options: dict[str, Any], data_format: str
+) -> Job:
+    x, dy, back = _formats(arrays, data_format)
+    kernel, bias = arrays["kernel"], arrays["bias"]
+
+    def train() -> Any:
+        y, saved = forward(x, kernel, bias, **options)
+        return y, backward(dy, saved)
+
+    def trained(result: Any) -> Arrays:
+        y, grads = result
+        return {
+            "y": back(y),
+            "dx": back(grads.dx),
+            "dkernel": grads.dkernel,
+            "dbias": grads.dbias,
+        }
+
+    return {
+        INFERENCE: Work(
+            lambda: forward(x, kernel, bias, **options)[0], lambda y: {"y": back(y)}
+        ),
+        TRAINING: Work(train, trained),
+    }
+
+
+def _pool(row: PoolRow, arrays: Arrays, data_format: str) -> Job:
+    x, dy, back = _formats(arrays, data_format)
+    options: dict[str, Any] = {"pool_size": row.pool, "strides": row.stride}
+    options["data_format"] = data_format
+    forward: Any = getattr(ops, f"{_POOL_OPS[row.kind]}_forward")
+    backward: Any = getattr(ops, f"{_POOL_OPS[row.kind]}_backward")
+    seeds = iter(range(2**62))
+    unsaved = {} if row.kind == "average" else {"keep": False}
+
+    def train(noise: bool = True) -> Any:
+        random = {}
+        if noise and row.kind == "stochastic":
+            random = {"training": True, "seed": next(seeds)}
+        y, saved = forward(x, **random, **options)
+        return y, backward(dy, saved)
+
+    return {
+        INFERENCE: Work(lambda: forward(x, **unsaved, **options)[0], lambda y: {"y": back(y)}),
+        TRAINING: Work(
+            train, lambda result: {"y": back(result[0]), "dx": back(result[1])}, lambda: train(False)
+        ),
+    }
+
+
+_POOL_OPS = {"max": "max_pool2d", "average": "avg_pool2d", "stochastic": "stochastic_pool2d"}
