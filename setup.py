@@ -53,6 +53,8 @@ CFLAGS = [
     "-ffp-contract=fast",
     "-fvisibility=hidden",
     "-pthread",
+    # Python's own flags may ask for debug information, which is four fifths of a wheel.
+    "-g0",
     "-Wall",
     "-Wextra",
     # vec is passed between always-inline functions only, so its ABI does not matter.
