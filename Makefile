@@ -36,7 +36,7 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint kernels
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint kernels
 
 # ASan must be the first library of the process, and finds C++ exceptions only if libstdc++ is there
 # from the start. Python frees little at exit, so leaks are not looked for.
