@@ -19,7 +19,6 @@ _MODULES = (
     "callbacks",
     "datasets",
     "initializers",
-    "interop",
     "layers",
     "losses",
     "metrics",
