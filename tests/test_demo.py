@@ -8,9 +8,10 @@ import urllib.error
 
 import numpy as np
 import pytest
+from conftest import need
 
 import fastnn
-from fastnn import cli, datasets, dispatch
+from fastnn import cli, datasets, dispatch, threads
 from fastnn.datasets import fetch
 
 
@@ -166,3 +167,16 @@ def test_named_data_that_cannot_be_had(tmp_path, capsys):
 def test_threads_need_the_compiled_kernels(tmp_path, capsys):
     assert demo(tmp_path, "--backend", "numpy", "--threads", "2") == 2
     assert "the backend 'cython' is needed" in capsys.readouterr().err
+
+
+def test_threads_do_not_change_the_result(tmp_path, capsys):
+    need("cython")
+    results = []
+    with threads.use_num_threads(threads.get_num_threads()):  # puts the number back at the end
+        for count in ("1", "2"):
+            arguments = ("--data", "digits", "--epochs", "1", "--backend", "cython")
+            assert demo(tmp_path, *arguments, "--threads", count) == 0
+            assert threads.get_num_threads() == int(count)
+            results.append(fastnn.load_model(tmp_path / "rnn-digits.safetensors").get_weights())
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
