@@ -15,11 +15,12 @@ cnp.import_array()
 
 cdef extern from "pointwise.h":
     enum:
-        ACT_LINEAR, ACT_RELU, ACT_LEAKY_RELU, ACT_ELU, ACT_SELU, ACT_TANH, ACT_SIGMOID
+        ACT_RELU, ACT_LEAKY_RELU, ACT_ELU, ACT_SELU, ACT_TANH, ACT_SIGMOID
         ACT_HARD_SIGMOID, ACT_SOFTPLUS, ACT_SOFTSIGN, ACT_EXPONENTIAL, ACT_SILU, ACT_GELU
         LOSS_SQUARED, LOSS_ABSOLUTE, LOSS_HUBER, LOSS_BINARY, LOSS_BINARY_LOGITS
         LOSS_CATEGORICAL, LOSS_CATEGORICAL_LOGITS, LOSS_SPARSE, LOSS_SPARSE_LOGITS
-        VMATH_EXP, VMATH_EXPM1, VMATH_LOG, VMATH_LOG1P, VMATH_TANH, VMATH_SIGMOID, VMATH_NORMAL
+        VMATH_EXP, VMATH_EXPM1, VMATH_LOG, VMATH_LOG1P, VMATH_LOG1P_UNIT, VMATH_TANH
+        VMATH_SIGMOID, VMATH_NORMAL
     ctypedef struct fnn_loss_call:
         int kind
         double delta
@@ -60,7 +61,7 @@ cdef extern from *:
 cdef const fnn_runtime *runtime = fetch_runtime()
 
 cdef dict ACTIVATIONS = {
-    "linear": ACT_LINEAR, "relu": ACT_RELU, "leaky_relu": ACT_LEAKY_RELU, "elu": ACT_ELU,
+    "relu": ACT_RELU, "leaky_relu": ACT_LEAKY_RELU, "elu": ACT_ELU,
     "selu": ACT_SELU, "tanh": ACT_TANH, "sigmoid": ACT_SIGMOID, "hard_sigmoid": ACT_HARD_SIGMOID,
     "softplus": ACT_SOFTPLUS, "softsign": ACT_SOFTSIGN, "exponential": ACT_EXPONENTIAL,
     "silu": ACT_SILU, "gelu": ACT_GELU,
@@ -76,6 +77,7 @@ cdef dict LOSSES = {  # (from probabilities or numbers, from logits)
 }
 cdef dict FUNCTIONS = {
     "exp": VMATH_EXP, "expm1": VMATH_EXPM1, "log": VMATH_LOG, "log1p": VMATH_LOG1P,
+    "log1p_unit": VMATH_LOG1P_UNIT,
     "tanh": VMATH_TANH, "sigmoid": VMATH_SIGMOID, "normal": VMATH_NORMAL,
 }
 
@@ -121,6 +123,8 @@ def activation_forward(cnp.ndarray x, str activation):
         with nogil:
             table.softmax(runtime, code, cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), rows, n)
         return y
+    if activation == "linear":
+        return x.copy(order="K")
     y = np.empty_like(x, subok=False)  # in x's memory order: a transposed x costs no copy
     x = packed(x, y)
     code = ACTIVATIONS[activation]
@@ -145,6 +149,8 @@ def activation_backward(cnp.ndarray dy, cnp.ndarray kept, str activation):
             table.softmax_gradient(
                 runtime, code, cnp.PyArray_DATA(dy), cnp.PyArray_DATA(kept), cnp.PyArray_DATA(dx), rows, n)
         return dx
+    if activation == "linear":
+        return dy.copy(order="K")
     dx = np.empty_like(kept, subok=False)
     dy, kept = packed(dy, dx), packed(kept, dx)
     code = ACTIVATIONS[activation]

@@ -6,9 +6,9 @@
 #include <stdint.h>
 #include "names.h"
 
-/* In the order of the contract; softmax and log_softmax have functions of their own. */
+/* Linear is a copy, made by the binding; softmax and log_softmax have functions of their own. */
 enum {
-    ACT_LINEAR, ACT_RELU, ACT_LEAKY_RELU, ACT_ELU, ACT_SELU, ACT_TANH, ACT_SIGMOID, ACT_HARD_SIGMOID,
+    ACT_RELU, ACT_LEAKY_RELU, ACT_ELU, ACT_SELU, ACT_TANH, ACT_SIGMOID, ACT_HARD_SIGMOID,
     ACT_SOFTPLUS, ACT_SOFTSIGN, ACT_EXPONENTIAL, ACT_SILU, ACT_GELU, ACTIVATIONS
 };
 
@@ -17,7 +17,9 @@ enum {
     LOSS_CATEGORICAL, LOSS_CATEGORICAL_LOGITS, LOSS_SPARSE, LOSS_SPARSE_LOGITS
 };
 
-enum { VMATH_EXP, VMATH_EXPM1, VMATH_LOG, VMATH_LOG1P, VMATH_TANH, VMATH_SIGMOID, VMATH_NORMAL };
+enum {
+    VMATH_EXP, VMATH_EXPM1, VMATH_LOG, VMATH_LOG1P, VMATH_LOG1P_UNIT, VMATH_TANH, VMATH_SIGMOID, VMATH_NORMAL
+};
 
 typedef struct {
     int kind;                 /* LOSS_... */

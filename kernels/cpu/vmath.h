@@ -5,7 +5,7 @@
  *   vexp      overflow gives inf; below the smallest normal gives 0
  *   vexpm1    relative accuracy kept near 0; inf from 88.3 (f32) or 709.4 (f64) on, just before exp
  *   vlog      log(0) = -inf, log(x < 0) = NaN, denormals count as 0 (kernels flush them)
- *   vlog1p    relative accuracy kept near 0
+ *   vlog1p    relative accuracy kept near 0; vlog1p_unit is the short form for 0 <= x <= 1
  *   vtanh     relative accuracy kept near 0
  *   vsigmoid  relative accuracy kept in the negative tail, down to where the result is denormal
  *   vnormal   Phi(x) and exp(-x^2/2): for GELU and its derivative
@@ -197,6 +197,14 @@ FNN_INLINE vec vlog1p(vec x)
     c = SELECT(u < vset((REAL)(1ull << VM_MANTISSA) * 4), c * inverse, (vec){0});
     vec y = vm_log_reduced(k, (m - 1) + c);
     return vm_log_limits(u, y);
+}
+
+/* log1p for 0 <= x <= 1, as log1p(exp(-|x|)) needs it: 1 + x has only two exponents, and no limits. */
+FNN_INLINE vec vlog1p_unit(vec x)
+{
+    const ivec half = x > (REAL)0.41421356237309505; /* sqrt(2) - 1 */
+    vec k = SELECT(half, vset(1), (vec){0});
+    return vm_log_reduced(k, SELECT(half, (x - 1) * (REAL)0.5, x));
 }
 
 /* tanh. With FMA, f32: x P(x^2) / Q(x^2), minimax in the relative error on |x| <= 9.02, where tanh is
