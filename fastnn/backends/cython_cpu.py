@@ -10,6 +10,8 @@ import numpy as np
 from fastnn.types import (
     ActivationSaved,
     Array,
+    ConvGrads,
+    ConvSaved,
     DenseGrads,
     DenseSaved,
     DropoutSaved,
@@ -49,12 +51,12 @@ _rnn = _family("_rnn")
 def unavailable() -> str | None:
     """Why the kernels cannot run here, or None."""
     if _missing:
-        return f"its compiled kernels cannot be imported ({'; '.join(_missing)}); pip install . builds them"
+        return f"its kernels cannot be imported ({'; '.join(_missing)}); pip install . builds them"
     return None
 
 
 def owns(x: Any) -> bool:
-    """Whether ``x`` is a NumPy array whose arithmetic is NumPy's (a matrix or a masked array is not)."""
+    """Whether ``x`` is a NumPy array with NumPy's arithmetic (not a matrix or a masked array)."""
     return type(x) is np.ndarray or isinstance(x, np.memmap)
 
 
@@ -71,6 +73,45 @@ def describe() -> dict[str, str]:
     }
 
 
+# --------------------------------------------------------------------------- convolution
+
+
+def im2col(x: Array, window: Window) -> Array:
+    return _conv.im2col(x, window)
+
+
+def col2im(cols: Array, x_shape: tuple[int, int, int, int], window: Window) -> Array:
+    return _conv.col2im(cols, x_shape, window)
+
+
+def conv2d_forward(
+    x: Array,
+    kernel: Array,
+    bias: Array | None,
+    window: Window,
+    groups: int,
+    data_format: str,
+    activation: str | None,
+) -> Array:
+    return _conv.forward(x, kernel, bias, window, groups, data_format, activation)
+
+
+def conv2d_backward(dy: Array, saved: ConvSaved) -> ConvGrads:
+    return ConvGrads(
+        *_conv.backward(
+            dy,
+            saved.x,
+            saved.kernel,
+            saved.y,
+            saved.window,
+            saved.groups,
+            saved.data_format,
+            saved.activation,
+            saved.bias is not None,
+        )
+    )
+
+
 # --------------------------------------------------------------------------- pooling
 
 
@@ -84,7 +125,9 @@ def max_pool2d_backward(dy: Array, saved: PoolSaved) -> Array:
     return _pool.take_backward(dy, saved.offsets, saved.x_shape, saved.window, saved.data_format)
 
 
-def avg_pool2d_forward(x: Array, window: Window, data_format: str, count_include_pad: bool) -> Array:
+def avg_pool2d_forward(
+    x: Array, window: Window, data_format: str, count_include_pad: bool
+) -> Array:
     return _pool.average_forward(x, window, data_format, count_include_pad)
 
 

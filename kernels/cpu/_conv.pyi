@@ -1,0 +1,24 @@
+from typing import Any
+
+def im2col(x: Any, window: Any) -> Any: ...
+def col2im(cols: Any, x_shape: tuple[int, ...], window: Any) -> Any: ...
+def forward(
+    x: Any,
+    kernel: Any,
+    bias: Any,
+    window: Any,
+    groups: int,
+    data_format: str,
+    activation: str | None,
+) -> Any: ...
+def backward(
+    dy: Any,
+    x: Any,
+    kernel: Any,
+    y: Any,
+    window: Any,
+    groups: int,
+    data_format: str,
+    activation: str | None,
+    with_bias: bool,
+) -> tuple[Any, Any, Any]: ...
