@@ -95,13 +95,15 @@ cdef inline bint same_order(cnp.ndarray a, cnp.ndarray b) noexcept:
     """Whether equal positions in memory are equal indices: the strides agree."""
     cdef int axis
     for axis in range(cnp.PyArray_NDIM(a)):
-        if cnp.PyArray_DIM(a, axis) != 1 and cnp.PyArray_STRIDE(a, axis) != cnp.PyArray_STRIDE(b, axis):
+        if cnp.PyArray_DIM(a, axis) == 1:
+            continue
+        if cnp.PyArray_STRIDE(a, axis) != cnp.PyArray_STRIDE(b, axis):
             return False
     return True
 
 
 cdef inline cnp.ndarray packed(cnp.ndarray x, cnp.ndarray like):
-    """x in the memory order of `like`, a fresh array without gaps; x itself where it is so already."""
+    """x in the memory order of `like`, which has no gaps; x itself where it is so already."""
     if cnp.PyArray_ISALIGNED(x) and same_order(x, like):
         return x
     copy = np.empty_like(like, subok=False)
@@ -147,7 +149,8 @@ def activation_backward(cnp.ndarray dy, cnp.ndarray kept, str activation):
         code = SOFTMAXES[activation]
         with nogil:
             table.softmax_gradient(
-                runtime, code, cnp.PyArray_DATA(dy), cnp.PyArray_DATA(kept), cnp.PyArray_DATA(dx), rows, n)
+                runtime, code, cnp.PyArray_DATA(dy), cnp.PyArray_DATA(kept), cnp.PyArray_DATA(dx),
+                rows, n)
         return dx
     if activation == "linear":
         return dy.copy(order="K")
@@ -222,7 +225,8 @@ def embedding_backward(cnp.ndarray dy, indices, tuple table_shape):
         for i in range(n):
             entry[start[index[i] + 1]] = i
             start[index[i] + 1] += 1
-        kernels.scatter(runtime, start, entry, cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dtable), height, width)
+        kernels.scatter(runtime, start, entry, cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dtable),
+                        height, width)
     return dtable
 
 

@@ -6,7 +6,11 @@ def max_forward(
     x: ndarray, window: tuple[Any, ...], data_format: str, keep: bool
 ) -> tuple[ndarray, ndarray | None]: ...
 def take_backward(
-    dy: ndarray, offsets: ndarray, x_shape: tuple[int, ...], window: tuple[Any, ...], data_format: str
+    dy: ndarray,
+    offsets: ndarray,
+    x_shape: tuple[int, ...],
+    window: tuple[Any, ...],
+    data_format: str,
 ) -> ndarray: ...
 def average_forward(
     x: ndarray, window: tuple[Any, ...], data_format: str, count_include_pad: bool

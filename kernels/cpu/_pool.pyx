@@ -1,7 +1,8 @@
 """Maximum, average and stochastic pooling on NumPy arrays; the kernels are pool.inc.
 
 Arguments are valid and canonical (fastnn.ops has seen to it): `window` is a fastnn.types.Window
-without dilation, `data_format` "channels_last" or "channels_first". Every function returns fresh arrays.
+without dilation, `data_format` "channels_last" or "channels_first". Every function returns fresh
+arrays.
 """
 
 import numpy as np
@@ -95,8 +96,9 @@ def max_forward(cnp.ndarray x, window, str data_format, bint keep):
 def take_backward(cnp.ndarray dy, offsets, tuple x_shape, window, str data_format):
     """dx of a pooling that took one cell a window."""
     cdef fnn_pool_call call
-    cdef tuple shape = geometry(&call, x_shape, window, data_format)
-    cdef cnp.ndarray upstream = dense(dy), cells = dense(offsets), dx = np.empty(x_shape, dtype=dy.dtype)
+    cdef cnp.ndarray upstream = dense(dy), cells = dense(offsets)
+    cdef cnp.ndarray dx = np.empty(x_shape, dtype=dy.dtype)
+    geometry(&call, x_shape, window, data_format)
     cdef const fnn_pool_table *table = table_for(upstream)
     call.dy, call.dx = cnp.PyArray_DATA(upstream), cnp.PyArray_DATA(dx)
     call.offsets = cnp.PyArray_DATA(cells)
@@ -118,7 +120,9 @@ def average_forward(cnp.ndarray x, window, str data_format, bint count_include_p
     return y
 
 
-def average_backward(cnp.ndarray dy, tuple x_shape, window, str data_format, bint count_include_pad):
+def average_backward(
+    cnp.ndarray dy, tuple x_shape, window, str data_format, bint count_include_pad
+):
     """dx of average pooling."""
     cdef fnn_pool_call call
     geometry(&call, x_shape, window, data_format)
@@ -152,7 +156,7 @@ def stochastic_forward(cnp.ndarray x, window, str data_format, seed, bint keep):
 
 
 def stochastic_backward(cnp.ndarray dy, cnp.ndarray x, window, str data_format):
-    """dx of the weighted sum: with s = dy / sum a, it is 2 a_k (sum of s) - (sum of s y) over windows."""
+    """dx of the weighted sum: with s = dy / sum a, it is 2 a_k (sum s) - (sum s y) over windows."""
     cdef fnn_pool_call call
     cdef tuple shape = geometry(&call, (<object> x).shape, window, data_format)
     cdef cnp.ndarray source = dense(x), y = np.empty(shape, dtype=x.dtype)
