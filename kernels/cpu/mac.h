@@ -15,8 +15,8 @@
  * state, gradients of gates); rs = 1, cs = mr for a panel that was packed column by column.
  *
  * mr and nv are compile-time constants after inlining, so the loops over i and v vanish. With 32
- * registers 6 x 4 leaves 8 for b and the broadcast; with 16 a 3 x 4 tile (12 + 3 broadcasts + 1) and
- * 6 x 2 (12 + 2 + 1) just fit: hence MAC_ROWS, and hence two orders of the inner loops.
+ * registers 6 x 4 leaves 8 for b and the broadcast; with 16 a 3 x 4 tile (12 + 3 broadcasts + 1 of b)
+ * and 6 x 2 (12 + 2 of b + 1 broadcast) just fit: hence MAC_ROWS, and hence two orders of the loops.
  */
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -37,21 +37,21 @@ FNN_INLINE void mac_ahead(const int mr, const int nv, const int v0, vec (*restri
 {
     for (long k = 0; k < K; k++) {
         if (stride) __builtin_prefetch(ahead + k * stride, 0, 2);
-#if VREGS >= 32
-        vec bv[4];
-        UNROLL for (int v = 0; v < nv; v++) bv[v] = vload(b + v * VL);
-        UNROLL for (int i = 0; i < mr; i++) {
-            vec av = vset(a[i * rs]);
-            UNROLL for (int v = 0; v < nv; v++) acc[i][v0 + v] += av * bv[v];
+        if (VREGS >= 32 || nv <= 2) {
+            vec bv[4];
+            UNROLL for (int v = 0; v < nv; v++) bv[v] = vload(b + v * VL);
+            UNROLL for (int i = 0; i < mr; i++) {
+                vec av = vset(a[i * rs]);
+                UNROLL for (int v = 0; v < nv; v++) acc[i][v0 + v] += av * bv[v];
+            }
+        } else {
+            vec av[MAC_MAX_ROWS];
+            UNROLL for (int i = 0; i < mr; i++) av[i] = vset(a[i * rs]);
+            UNROLL for (int v = 0; v < nv; v++) {
+                vec bv = vload(b + v * VL);
+                UNROLL for (int i = 0; i < mr; i++) acc[i][v0 + v] += av[i] * bv;
+            }
         }
-#else
-        vec av[MAC_MAX_ROWS];
-        UNROLL for (int i = 0; i < mr; i++) av[i] = vset(a[i * rs]);
-        UNROLL for (int v = 0; v < nv; v++) {
-            vec bv = vload(b + v * VL);
-            UNROLL for (int i = 0; i < mr; i++) acc[i][v0 + v] += av[i] * bv;
-        }
-#endif
         a += cs;
         b += bs;
     }
