@@ -39,7 +39,8 @@ def make(row: Row) -> Arrays:
 def prefixes(row: RnnRow) -> list[list[str]]:
     """For each layer, the prefixes of its directions' weights: ``0.`` or ``0.`` and ``0r.``."""
     return [
-        [f"{i}."] + ([f"{i}r."] if layer.bidirectional else []) for i, layer in enumerate(row.layers)
+        [f"{i}."] + ([f"{i}r."] if layer.bidirectional else [])
+        for i, layer in enumerate(row.layers)
     ]
 
 

@@ -36,7 +36,9 @@ def prepare(count: int) -> str:
     if name == "cython":
         threads.set_num_threads(count)
     facts = backend.describe()
-    return f"{fastnn.__version__}, backend {name}{', ISA ' + facts['isa'] if 'isa' in facts else ''}"
+    return (
+        f"{fastnn.__version__}, backend {name}{', ISA ' + facts['isa'] if 'isa' in facts else ''}"
+    )
 
 
 def jobs(row: Row, arrays: Arrays) -> Jobs:
@@ -50,7 +52,10 @@ def jobs(row: Row, arrays: Arrays) -> Jobs:
         return {"nlc": _conv(arrays, ops.conv1d_forward, ops.conv1d_backward, options, "")}
     if isinstance(row, ConvRow | PoolRow):
         make = _conv2d if isinstance(row, ConvRow) else _pool
-        return {"nhwc": make(row, arrays, "channels_last"), "nchw": make(row, arrays, "channels_first")}
+        return {
+            "nhwc": make(row, arrays, "channels_last"),
+            "nchw": make(row, arrays, "channels_first"),
+        }
     if isinstance(row, DenseRow):
         return {"model": ours_networks.dense(row, arrays)}
     if isinstance(row, EpochRow):
@@ -178,9 +183,7 @@ def _conv(
         }
 
     return {
-        INFERENCE: Work(
-            lambda: forward(x, kernel, bias, **options)[0], lambda y: {"y": back(y)}
-        ),
+        INFERENCE: Work(lambda: forward(x, kernel, bias, **options)[0], lambda y: {"y": back(y)}),
         TRAINING: Work(train, trained),
     }
 
@@ -204,7 +207,9 @@ def _pool(row: PoolRow, arrays: Arrays, data_format: str) -> Job:
     return {
         INFERENCE: Work(lambda: forward(x, **unsaved, **options)[0], lambda y: {"y": back(y)}),
         TRAINING: Work(
-            train, lambda result: {"y": back(result[0]), "dx": back(result[1])}, lambda: train(False)
+            train,
+            lambda result: {"y": back(result[0]), "dx": back(result[1])},
+            lambda: train(False),
         ),
     }
 

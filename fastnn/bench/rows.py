@@ -50,7 +50,7 @@ class ConvRow(NamedTuple):
 
 
 class PoolRow(NamedTuple):
-    """Pooling without padding over ``[B, C, *size]``; both data formats are timed."""
+    """Pooling without padding over ``[B, C, *size]``."""
 
     name: str
     kind: str  # "max", "average", "stochastic"
@@ -62,6 +62,7 @@ class PoolRow(NamedTuple):
     dtype: str = "float32"
     plain: bool = True
     modes: tuple[str, ...] = (INFERENCE, TRAINING)
+    apart: tuple[str, ...] = ("torch",)  # whose variants are each timed: NCHW is what users have
 
 
 class DenseRow(NamedTuple):
@@ -173,6 +174,29 @@ GROUPS: dict[str, tuple[Row, ...]] = {
 }
 
 GATES = {"simple_rnn": 1, "lstm": 4, "gru": 3}
+
+
+def to_json(row: Row) -> list[Any]:
+    """A row for another process."""
+    return [type(row).__name__, row._asdict()]
+
+
+def from_json(value: list[Any]) -> Row:
+    """The row that `to_json` wrote down."""
+    kind, fields = value
+    fields = {name: _tuples(field) for name, field in fields.items()}
+    if kind == "RnnRow":
+        fields["layers"] = tuple(RnnLayer(*layer) for layer in fields["layers"])
+    return _KINDS[kind](**fields)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
+
+
+_KINDS: dict[str, Any] = {
+    kind.__name__: kind for kind in (RnnRow, ConvRow, PoolRow, DenseRow, EpochRow)
+}
 
 
 def out_size(row: ConvRow | PoolRow) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from importlib import import_module
 
 from fastnn.cli.errors import UsageError
 
-COMMANDS = ("info", "selftest", "demo")
+COMMANDS = ("info", "selftest", "demo", "bench")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -137,9 +137,7 @@ _WEIGHTS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
 _THEIRS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-def _modules(
-    row: RnnRow, arrays: Arrays, batch_first: bool
-) -> tuple[list[Any], dict[str, Any]]:
+def _modules(row: RnnRow, arrays: Arrays, batch_first: bool) -> tuple[list[Any], dict[str, Any]]:
     """Modules with the row's weights (one for all layers where they are alike), and parameters."""
     alike = len(set(row.layers)) == 1
     sizes = layer_inputs(row)
@@ -193,9 +191,9 @@ def _formatted(array: np.ndarray, name: str) -> Any:
 
 def _conv(row: ConvRow, arrays: Arrays, name: str) -> Job:
     kind = torch.nn.Conv2d if len(row.size) == 2 else torch.nn.Conv1d
-    module = kind(
-        row.C, row.filters, row.kernel, row.stride, row.pad, row.dilation, row.groups
-    ).to(getattr(torch, row.dtype))
+    module = kind(row.C, row.filters, row.kernel, row.stride, row.pad, row.dilation, row.groups).to(
+        getattr(torch, row.dtype)
+    )
     with torch.no_grad():
         module.weight.copy_(_tensor(conv_to_first(arrays["kernel"])))
         module.bias.copy_(_tensor(arrays["bias"]))
