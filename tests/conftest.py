@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fastnn import dispatch
+from fastnn.threads import use_num_threads
 
 BACKENDS = ("numpy", "cython")
 
@@ -45,12 +46,34 @@ def need(name: str) -> None:
         (pytest.fail if name in required() else pytest.skip)(f"backend {name}: {reason}")
 
 
-@pytest.fixture(params=BACKENDS)
+def kinds() -> list[str]:
+    """What the `backend` fixture runs on: numpy; cython on the best ISA of the machine with two
+    threads, and as ``cython-<isa>`` on each lower one with one thread."""
+    try:
+        from fastnn.kernels.cpu import _runtime
+    except ImportError:
+        return list(BACKENDS)
+    return [*BACKENDS, *(f"cython-{isa}" for isa in _runtime.isas()[:-1])]
+
+
+@pytest.fixture(params=kinds())
 def backend(request: pytest.FixtureRequest):
     """The name of a backend, which is chosen while the test runs."""
-    need(request.param)
-    with dispatch.use_backend(request.param):
-        yield request.param
+    name, _, isa = request.param.partition("-")
+    need(name)
+    if name == "numpy":
+        with dispatch.use_backend(name):
+            yield name
+        return
+    from fastnn.kernels.cpu import _runtime
+
+    best = _runtime.isa()
+    try:
+        _runtime._set_isa(isa or best)
+        with dispatch.use_backend(name), use_num_threads(1 if isa else 2):
+            yield name
+    finally:
+        _runtime._set_isa(best)
 
 
 @pytest.fixture(params=[p for p in [(a, b) for a in BACKENDS for b in BACKENDS] if p[0] != p[1]])

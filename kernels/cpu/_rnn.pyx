@@ -19,7 +19,7 @@ cdef extern from "rnn.h":
     ctypedef struct fnn_rnn_call:
         const fnn_runtime *runtime
         int threads, cell, relu, reverse
-        long T, B, I, H, Hp
+        long T, B, inputs "I", H, Hp
         const void *x
         long x_t, x_b
         const void *kernel
@@ -176,7 +176,7 @@ cdef list set_call(fnn_rnn_call *c, x, weights, initial, spec):
         c.cell = CELL_SIMPLE_RNN
     c.relu = spec.activation == "relu"
     c.reverse = spec.reverse
-    c.T, c.B, c.I = x_.shape[0], x_.shape[1], x_.shape[2]
+    c.T, c.B, c.inputs = x_.shape[0], x_.shape[1], x_.shape[2]
     c.H = U.shape[0]
     c.Hp = fnn_rnn_padded(c.H, x_.itemsize)
     c.x = data(x_)
@@ -189,7 +189,8 @@ cdef list set_call(fnn_rnn_call *c, x, weights, initial, spec):
     c.recurrent_bias_c = step(rb, 0) if rb is not None else 0
     c.h0, c.c0 = data(h0), data(c0)
     c.lengths = <const int64_t *> data(lengths)
-    c.mask, c.resets = <const uint8_t *> data(mask), <const uint8_t *> data(resets)
+    c.mask = <const uint8_t *> data(mask)
+    c.resets = <const uint8_t *> data(resets)
     c.dropout = spec.recurrent_dropout
     c.zone_h, c.zone_c = spec.zoneout
     c.noisy = spec.seed is not None
@@ -235,12 +236,12 @@ def backward(dy, d_final_h, d_final_c, d_states_h, d_states_c, saved):
     cdef int failed
     x, w, dtype = saved.x, saved.weights, saved.x.dtype
     alive = set_call(&f.call, x, w, saved.initial, saved.spec)
-    cdef long B = f.call.B, I = f.call.I, H = f.call.H, GH = w.kernel.shape[1]
+    cdef long B = f.call.B, inputs = f.call.inputs, H = f.call.H, GH = w.kernel.shape[1]
     y, c, gates = rows_of(saved.y), padded(saved.c, f.call.Hp), padded(saved.gates, f.call.Hp)
     dy_, dsh, dsc = rows_of(dy), rows_of(d_states_h), rows_of(d_states_c)
     dfh, dfc = dense(d_final_h, dtype), dense(d_final_c, dtype)
-    dx = like(x, I, saved.spec.lengths is not None)
-    dW, dU = np.empty((I, GH), dtype), np.empty((H, GH), dtype)
+    dx = like(x, inputs, saved.spec.lengths is not None)
+    dW, dU = np.empty((inputs, GH), dtype), np.empty((H, GH), dtype)
     if w.bias is not None:
         db = np.empty(GH, dtype)
     if w.recurrent_bias is not None:

@@ -1,0 +1,17 @@
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+def forward(
+    x: Array, weights: Any, initial: Any, spec: Any, keep: str | None
+) -> tuple[Array, Array, Array | None, Array | None, Array | None]: ...
+def backward(
+    dy: Array | None,
+    d_final_h: Array | None,
+    d_final_c: Array | None,
+    d_states_h: Array | None,
+    d_states_c: Array | None,
+    saved: Any,
+) -> tuple[Array, Array, Array, Array | None, Array | None, Array, Array | None]: ...
