@@ -199,7 +199,7 @@ cdef list set_call(fnn_rnn_call *c, x, weights, initial, spec):
 
 
 def forward(x, weights, initial, spec, keep):
-    """`(y, final_h, final_c, c, gates)`; the last three are None where the cell or keep has none."""
+    """`(y, final_h, final_c, c, gates)`; the last three None where the cell or keep has none."""
     cdef fnn_rnn_forward f
     cdef cnp.ndarray y, c = None, gates = None, final_h, final_c = None
     cdef bint lstm = spec.cell == "lstm", is_double = x.dtype == np.float64
