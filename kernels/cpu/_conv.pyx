@@ -17,6 +17,10 @@ cdef extern from "fused_names.h":
         FUSED_SIGMOID
 
 cdef extern from "conv.h":
+    enum:
+        ENGINE_AUTO
+        ENGINE_CHANNELS
+        ENGINE_PIXELS
     ctypedef struct fnn_window:
         long size[2]
         long step[2]
@@ -24,7 +28,7 @@ cdef extern from "conv.h":
         long dilation[2]
     ctypedef struct fnn_conv_call:
         const fnn_runtime *runtime
-        int threads, activation
+        int threads, activation, engine
         long batch, height, width, out_height, out_width, groups, inner, outer
         fnn_window window
         const void *x
@@ -79,6 +83,18 @@ cdef dict ACTIVATIONS = {
 }
 
 
+cdef dict ENGINES = {
+    "auto": ENGINE_AUTO, "channels": ENGINE_CHANNELS, "pixels": ENGINE_PIXELS
+}
+cdef int engine = ENGINE_AUTO
+
+
+def _set_engine(str name):
+    """What lies in the lanes of every product from now on; "auto" chooses. For tests."""
+    global engine
+    engine = ENGINES[name]
+
+
 cdef inline void *data(cnp.ndarray a) noexcept:
     return cnp.PyArray_DATA(a) if a is not None else NULL
 
@@ -116,6 +132,7 @@ cdef set_call(fnn_conv_call *c, x, cnp.ndarray kernel, window, long groups, data
     c.runtime = runtime
     c.threads = runtime.threads()
     c.activation = ACTIVATIONS[activation]
+    c.engine = engine
     c.batch, c.height, c.width = image.shape[0], image.shape[1], image.shape[2]
     c.groups, c.inner, c.outer = groups, kernel.shape[2], kernel.shape[3] // groups
     c.out_height, c.out_width = set_window(&c.window, window, c.height, c.width)

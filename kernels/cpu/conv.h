@@ -11,10 +11,14 @@ typedef struct {
     long size[2], step[2], before[2], dilation[2]; /* rows, columns */
 } fnn_window;
 
+/* Which lanes a product uses; ENGINE_AUTO compares estimates of cycles. */
+enum { ENGINE_AUTO, ENGINE_CHANNELS, ENGINE_PIXELS };
+
 typedef struct {
     const fnn_runtime *runtime;
     int threads;
     int activation;
+    int engine;
     long batch, height, width, out_height, out_width;
     long groups, inner, outer;     /* channels of x and of y in each group */
     fnn_window window;
