@@ -1,11 +1,14 @@
 """What the machine can do at most: a participant beside the others, timed in the same rounds.
 
 For matrix products the ceiling is the fastest of fastnn's and NumPy's product of square matrices
-that fit the cache; for pooling it is the bandwidth of copying memory.
+that fit the cache; for pooling it is copying as many bytes as pooling has to move, which meets the
+same caches.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,10 @@ import numpy as np
 from fastnn import ops
 from fastnn.bench import ours
 from fastnn.bench.inputs import Arrays
-from fastnn.bench.jobs import Job, Jobs, Work
-from fastnn.bench.rows import PoolRow, Row
+from fastnn.bench.jobs import Jobs, Work
+from fastnn.bench.rows import PoolRow, Row, traffic
 
 SIZES = (256, 512, 1024)
-COPY_BYTES = 32 << 20
 
 prepare = ours.prepare
 
@@ -25,13 +27,18 @@ prepare = ours.prepare
 def jobs(row: Row, arrays: Arrays) -> Jobs:
     """Products (or a copy) in the row's dtype; a variant's name ends in its size."""
     if isinstance(row, PoolRow):
-        return {f"copy {COPY_BYTES}": _job(row, _copy(row))}
+        return {
+            f"copy {size}": {mode: _work(_copy(size, row.dtype))}
+            for mode in row.modes
+            if (size := int(traffic(row, mode) or 0) // 2)
+        }
     found = {}
     for size in SIZES:
         rng = np.random.default_rng(size)
         a, b = (rng.standard_normal((size, size)).astype(row.dtype) for _ in range(2))
-        found[f"fastnn product {size}"] = _job(row, lambda a=a, b=b: ops.dense_forward(a, b)[0])
-        found[f"NumPy product {size}"] = _job(row, lambda a=a, b=b: a @ b)
+        ours_call = partial(ops.dense_forward, a, b)
+        for name, call in (("fastnn", ours_call), ("NumPy", partial(np.matmul, a, b))):
+            found[f"{name} product {size}"] = {mode: _work(call) for mode in row.modes}
     return found
 
 
@@ -41,11 +48,10 @@ def amount(variant: str) -> float:
     return 2.0 * int(size) if kind == "copy" else 2.0 * int(size) ** 3
 
 
-def _job(row: Row, call: Any) -> Job:
-    return {mode: Work(call, lambda result: {}) for mode in row.modes}
+def _work(call: Callable[[], Any]) -> Work:
+    return Work(call, lambda result: {})
 
 
-def _copy(row: Row) -> Any:
-    source = np.ones(COPY_BYTES // np.dtype(row.dtype).itemsize, row.dtype)
-    target = np.empty_like(source)
-    return lambda: np.copyto(target, source)
+def _copy(size: int, dtype: str) -> Callable[[], Any]:
+    source = np.ones(size // np.dtype(dtype).itemsize, dtype)
+    return partial(np.copyto, np.empty_like(source), source)

@@ -58,12 +58,13 @@ def draw(
         PANEL_INCHES + ROW_INCHES * max(len(members) for _, members in line) for line in lines
     ]
     top, inches = 0.95, sum(heights) + 1.15
-    figure = Figure(figsize=(6.4 * columns, inches), dpi=DPI, facecolor="white")
+    width = 12.8 if columns > 1 else 10.0
+    figure = Figure(figsize=(width, inches), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     figure.text(0.02, 1 - 0.28 / inches, title, size=15, weight="bold", color=INK, va="center")
     figure.text(0.02, 1 - 0.58 / inches, subtitle, size=9, color=MUTED, va="center")
     grid = figure.add_gridspec(
-        len(lines), columns, height_ratios=heights, left=0.17 / columns * 2 * 0.95,
+        len(lines), columns, height_ratios=heights, left=2.05 / width,
         right=0.985, top=1 - (top + 0.25) / inches, bottom=0.55 / inches,
         wspace=0.42, hspace=0.9 * len(lines) / sum(heights),
     )  # fmt: skip
@@ -78,7 +79,7 @@ def draw(
     ]
     figure.legend(
         handles=handles, loc="upper right", ncols=len(handles), frameon=False, fontsize=9,
-        bbox_to_anchor=(0.99, 1 - 0.42 / inches), labelcolor=INK, handletextpad=0.1,
+        bbox_to_anchor=(0.995, 1 - 0.1 / inches), labelcolor=INK, handletextpad=0.1,
     )  # fmt: skip
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)

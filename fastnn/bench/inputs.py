@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def weight_names(row: RnnRow, layer: int) -> tuple[str, ...]:
 def _recurrent(row: RnnRow, rng: np.random.Generator) -> Arrays:
     """x [T,B,I], dy [T,B,O], lengths [B] if ragged, and the weights in fastnn's layout."""
     sizes = layer_inputs(row)
-    arrays = {
+    arrays: Arrays = {
         "x": rng.standard_normal((row.T, row.B, row.I)),
         "dy": rng.standard_normal((row.T, row.B, sizes[-1])),
     }
@@ -93,7 +94,7 @@ def _pool(row: PoolRow, rng: np.random.Generator) -> Arrays:
 
 def _layers(widths: tuple[int, ...], rng: np.random.Generator) -> Arrays:
     arrays = {}
-    for i, (inputs, units) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (inputs, units) in enumerate(pairwise(widths)):
         arrays[f"{i}.kernel"] = rng.standard_normal((inputs, units)) * (2 / inputs) ** 0.5
         arrays[f"{i}.bias"] = np.zeros(units)
     return arrays

@@ -21,7 +21,7 @@ def reorder(array: np.ndarray, order: Sequence[int], axis: int = -1) -> np.ndarr
 
 def restore(array: np.ndarray, order: Sequence[int], axis: int = -1) -> np.ndarray:
     """What `reorder` undoes."""
-    return reorder(array, np.argsort(order), axis)
+    return reorder(array, np.argsort(order).tolist(), axis)
 
 
 def to_first(array: np.ndarray) -> np.ndarray:

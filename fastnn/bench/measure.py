@@ -163,15 +163,21 @@ class Session:
     ) -> tuple[dict[str, Mapping[str, list[str]]], dict[str, str]]:
         """Everyone builds the row, at the same time: this is not timed."""
         loaded, reasons = {}, {}
-        for name in self._workers:
-            self._revive(name)
-            self._workers[name].send("load", row=rows.to_json(row), path=str(path))
-        for name, worker in self._workers.items():
+        for name in list(self._workers):
             try:
-                loaded[name] = worker.receive()["variants"]
-            except (UnsupportedError, WorkerError) as error:
+                self._revive(name)
+                self._workers[name].send("load", row=rows.to_json(row), path=str(path))
+            except WorkerError as error:
                 if name in (FASTNN, CEILING):
                     raise
+                reasons[name] = str(error)
+        for name, worker in self._workers.items():
+            try:
+                if name not in reasons:
+                    loaded[name] = worker.receive()["variants"]
+            except (UnsupportedError, WorkerError) as error:
+                if name in (FASTNN, CEILING):
+                    raise WorkerError(f"{name} on {row.name}: {error}") from None
                 reasons[name] = str(error)
         return loaded, reasons
 

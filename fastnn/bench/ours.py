@@ -24,6 +24,8 @@ from fastnn.bench.rows import (
 )
 from fastnn.types import RnnOutput, RnnWeights
 
+FORMATS = {"nhwc": "channels_last", "nchw": "channels_first"}
+
 
 def prepare(count: int) -> str:
     """Limit the threads; version and what runs."""
@@ -50,12 +52,10 @@ def jobs(row: Row, arrays: Arrays) -> Jobs:
         options = {"strides": row.stride, "padding": row.pad, "dilation": row.dilation}
         options["groups"] = row.groups
         return {"nlc": _conv(arrays, ops.conv1d_forward, ops.conv1d_backward, options, "")}
-    if isinstance(row, ConvRow | PoolRow):
-        make = _conv2d if isinstance(row, ConvRow) else _pool
-        return {
-            "nhwc": make(row, arrays, "channels_last"),
-            "nchw": make(row, arrays, "channels_first"),
-        }
+    if isinstance(row, ConvRow):
+        return {short: _conv2d(row, arrays, long) for short, long in FORMATS.items()}
+    if isinstance(row, PoolRow):
+        return {short: _pool(row, arrays, long) for short, long in FORMATS.items()}
     if isinstance(row, DenseRow):
         return {"model": ours_networks.dense(row, arrays)}
     if isinstance(row, EpochRow):
@@ -80,10 +80,11 @@ def _op(row: RnnRow, arrays: Arrays) -> Job:
         return ops.rnn_forward(x, weights, keep=None, **options)[0].y
 
     def train(noise: bool = True) -> Any:
-        dropout = {}
+        dropout: dict[str, Any] = {}
         if noise and row.recurrent_dropout:
             dropout = {"recurrent_dropout": row.recurrent_dropout, "seed": next(seeds)}
         output, saved = ops.rnn_forward(x, weights, **dropout, **options)
+        assert saved is not None  # keep is "gates"
         return output.y, ops.rnn_backward(d_output, saved)
 
     def trained(result: Any) -> Arrays:
@@ -158,7 +159,11 @@ def _formats(arrays: Arrays, data_format: str) -> tuple[np.ndarray, np.ndarray, 
 
 
 def _conv2d(row: ConvRow, arrays: Arrays, data_format: str) -> Job:
-    options = {"strides": row.stride, "padding": row.pad, "dilation": row.dilation}
+    options: dict[str, Any] = {
+        "strides": row.stride,
+        "padding": row.pad,
+        "dilation": row.dilation,
+    }
     options |= {"groups": row.groups, "data_format": data_format}
     return _conv(arrays, ops.conv2d_forward, ops.conv2d_backward, options, data_format)
 
@@ -198,7 +203,7 @@ def _pool(row: PoolRow, arrays: Arrays, data_format: str) -> Job:
     unsaved = {} if row.kind == "average" else {"keep": False}
 
     def train(noise: bool = True) -> Any:
-        random = {}
+        random: dict[str, Any] = {}
         if noise and row.kind == "stochastic":
             random = {"training": True, "seed": next(seeds)}
         y, saved = forward(x, **random, **options)

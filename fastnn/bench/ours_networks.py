@@ -17,9 +17,8 @@ def dense(row: DenseRow, arrays: Arrays) -> Job:
     """`Sequential.train_on_batch` with SGD."""
     x, labels = arrays["x"], arrays["labels"]
     count = len(row.widths) - 1
-    last = "softmax"
     body = [
-        layers.Dense(units, "relu" if i < count - 1 else last, dtype=row.dtype)
+        layers.Dense(units, "relu" if i < count - 1 else "softmax", dtype=row.dtype)
         for i, units in enumerate(row.widths[1:])
     ]
     model = Sequential(body)
@@ -43,7 +42,7 @@ def dense(row: DenseRow, arrays: Arrays) -> Job:
     return {
         INFERENCE: Work(infer, lambda y: {"y": y}, inferred),
         TRAINING: Work(
-            lambda: model.train_on_batch(x, labels), lambda r: stepped(*r, arrays), check
+            lambda: model.train_on_batch(x, labels), lambda r: stepped(r[0], r[1], arrays), check
         ),
     }
 

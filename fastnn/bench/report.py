@@ -69,12 +69,9 @@ def _table(key: tuple[str, str, int], members: list[Measurement]) -> str:
     body = [[m.row, *_own(m), *(_cell(m.peers.get(label)) for label in labels)] for m in members]
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     lines = [f"{group}, {mode}, {threads} thread{'s' if threads > 1 else ''}"]
-    for line in (head, *body):
-        first, *rest = (
-            text.ljust(w) if i == 0 else text.rjust(w)
-            for i, (text, w) in enumerate(zip(line, widths, strict=True))
-        )
-        lines.append("  ".join([first, *rest]).rstrip())
+    for cells in (head, *body):
+        aligned = [text.rjust(w) for text, w in zip(cells, widths, strict=True)]
+        lines.append("  ".join([cells[0].ljust(widths[0]), *aligned[1:]]))
     lines += _notes(members)
     return "\n".join(line for line in lines if line)
 
@@ -106,8 +103,8 @@ def _notes(members: Sequence[Measurement]) -> list[str]:
     notes = [mean_line(members)]
     peaks = [m.ceiling_rate for m in members if m.plain and m.fraction and m.ceiling_rate]
     if peaks:
-        names = " or ".join(dict.fromkeys(m.ceiling for m in members if m.plain))
-        notes.append(f"peak: {median(peaks) / 1e9:.0f} {_unit(members)} ({names})")
+        kinds = " or ".join(dict.fromkeys(m.ceiling for m in members if m.plain))
+        notes.append(f"peak: {median(peaks) / 1e9:.0f} {_unit(members)} ({kinds})")
     reasons: dict[tuple[str, str], list[str]] = {}
     for m in members:
         for label, timing in m.peers.items():

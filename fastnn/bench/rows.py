@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 INFERENCE, TRAINING = "inference", "training"
@@ -239,7 +240,7 @@ def flops(row: Row, mode: str, steps: int | None = None) -> float | None:
         for n in out_size(row):
             forward *= n * row.kernel
     elif isinstance(row, DenseRow):
-        forward = 2.0 * row.B * sum(a * b for a, b in zip(row.widths, row.widths[1:], strict=False))
+        forward = 2.0 * row.B * sum(a * b for a, b in pairwise(row.widths))
     else:
         return None
     return forward * (3 if mode == TRAINING else 1)

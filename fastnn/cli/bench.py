@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -109,11 +110,14 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         for core in usable_cores()[: args.busy]:
             stack.enter_context(_busy(core))
+        found: list[Measurement] = []
+        failed = False
         try:
-            found = list(_measure(args, chosen, peers, versions))
+            for measurement in _measure(args, chosen, peers, versions):
+                found.append(measurement)
         except WorkerError as error:
+            failed = True
             print(f"fastnn bench: {error}", file=sys.stderr)
-            return 1
     print()
     print(report.tables(found))
     settings = {"seconds": args.time_per_row, "busy": args.busy, "group": args.group}
@@ -122,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     differing = [(m.row, name) for m in found for name, t in m.peers.items() if _differs(t)]
     for row, name in differing:
         print(f"fastnn bench: {name} differs from fastnn on {row}", file=sys.stderr)
-    return 1 if differing else 0
+    return 1 if differing or failed else 0
 
 
 def _differs(timing: Any) -> bool:
@@ -178,8 +182,6 @@ def _busy(core: int) -> subprocess.Popen[bytes]:
         "if hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, [int(sys.argv[1])])\n"
         "while os.getppid() == int(sys.argv[2]): sum(range(100_000))"
     )
-    import os
-
     return Busy([sys.executable, "-c", code, str(core), str(os.getpid())])
 
 

@@ -41,21 +41,17 @@ def prepare(threads: int) -> str:
 
 def jobs(row: Row, arrays: Arrays) -> Jobs:
     """With XLA and without; whole networks as Keras chooses."""
-    make: Callable[[Any, Arrays, bool], Job]
-    if isinstance(row, RnnRow):
-        make = _recurrent
-    elif isinstance(row, ConvRow):
-        make = _conv
-    elif isinstance(row, PoolRow):
-        if row.kind == "stochastic":
-            raise Unsupported("no stochastic pooling")
-        make = _pool
-    elif isinstance(row, DenseRow):
-        make = tensorflow_networks.dense
-    elif isinstance(row, EpochRow):
+    if isinstance(row, EpochRow):
         return {"fit": tensorflow_networks.epoch(row, arrays)}
-    else:
-        raise Unsupported(f"rows like {type(row).__name__}")
+    if isinstance(row, PoolRow) and row.kind == "stochastic":
+        raise Unsupported("no stochastic pooling")
+    makers: dict[type, Callable[[Any, Arrays, bool], Job]] = {
+        RnnRow: _recurrent,
+        ConvRow: _conv,
+        PoolRow: _pool,
+        DenseRow: tensorflow_networks.dense,
+    }
+    make = makers[type(row)]
     return {"graph": make(row, arrays, False), "xla": make(row, arrays, True)}
 
 

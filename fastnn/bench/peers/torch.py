@@ -141,7 +141,8 @@ def _modules(row: RnnRow, arrays: Arrays, batch_first: bool) -> tuple[list[Any],
     """Modules with the row's weights (one for all layers where they are alike), and parameters."""
     alike = len(set(row.layers)) == 1
     sizes = layer_inputs(row)
-    modules, parameters = [], {}
+    modules: list[Any] = []
+    parameters: dict[str, Any] = {}
     for i in range(1 if alike else len(row.layers)):
         layer = row.layers[i]
         options: dict[str, Any] = {"batch_first": batch_first, "bidirectional": layer.bidirectional}
