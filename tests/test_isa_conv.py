@@ -161,7 +161,15 @@ def test_infinity_in_the_image_reaches_no_other_tap():
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize(
     ("rows", "inputs", "units"),
-    [(1, 1, 1), (1, 300, 67), (12, 33, 65), (13, 33, 65), (300, 130, 10), (70, 600, 100)],
+    [
+        (1, 1, 1),
+        (1, 300, 67),
+        (2, 35, 1100),
+        (12, 33, 65),
+        (13, 33, 65),
+        (300, 130, 10),
+        (70, 600, 100),
+    ],
 )
 def test_dense_agrees_with_the_reference(rows, inputs, units, order, activation, isa, dtype):
     rng = np.random.default_rng(2)
