@@ -307,5 +307,13 @@ def test_a_peer_that_is_not_installed(monkeypatch, capsys):
     assert "no_such_package" in capsys.readouterr().err
 
 
+def test_the_ceiling_is_the_fastest_product():
+    from fastnn.bench import ceiling
+
+    assert ceiling.amount("copy 100") == 200 and ceiling.amount("NumPy product 10") == 2000
+    assert ceiling.cost("fastnn product 10", 1.0) < ceiling.cost("NumPy product 10", 0.97)
+    assert ceiling.cost("fastnn product 10", 1.0) > ceiling.cost("NumPy product 10", 0.9)
+
+
 def test_quartiles():
     assert measure.median_and_quartiles([1, 2, 3, 4, 5]) == (3, 2, 4)

@@ -58,7 +58,7 @@ def draw(
         PANEL_INCHES + ROW_INCHES * max(len(members) for _, members in line) for line in lines
     ]
     top, inches = 0.95, sum(heights) + 1.15
-    width = 12.8 if columns > 1 else 10.0
+    width = 12.8
     figure = Figure(figsize=(width, inches), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     figure.text(0.02, 1 - 0.28 / inches, title, size=15, weight="bold", color=INK, va="center")

@@ -255,7 +255,9 @@ class Session:
                 entries[f"{name}:{variant}"] = (name, variant, seconds)
                 timings[f"{name}:{variant}"] = base._replace(variant=variant)
             return
-        best = min(trials, key=lambda v: trials[v] / (ceiling.amount(v) if name == CEILING else 1))
+        best = min(
+            trials, key=lambda v: ceiling.cost(v, trials[v]) if name == CEILING else trials[v]
+        )
         entries[name] = (name, best, trials[best])
         timings[name] = base._replace(variant=best)
 
