@@ -151,11 +151,18 @@ class Sequential(Trainer):
 
     def vjp(self, dy: Array, saved: Any) -> Array:
         """Back through all layers."""
-        for layer in reversed(self.layers):
-            if dy is None:  # above an embedding: integers have no gradient
-                break
-            dy = layer.backward(dy)
-        return dy
+        first = 0
+        if not self.need_dx:
+            first = next((i for i, layer in enumerate(self.layers) if layer.weights), 0)
+            self.layers[first].need_dx = False
+        try:
+            for layer in reversed(self.layers[first:]):
+                if dy is None:  # above an embedding: integers have no gradient
+                    break
+                dy = layer.backward(dy)
+        finally:
+            self.layers[first].need_dx = True
+        return dy if self.need_dx else None
 
     def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
         """That of the last layer, from the last call."""

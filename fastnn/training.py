@@ -241,7 +241,11 @@ class Trainer(Layer):
         y_pred = self._propagate(batch.x, True, logits)
         weight = self._sample_weight(batch, y_pred)
         value = loss(batch.y, y_pred, weight, training=True)
-        self.backward(loss.backward())
+        self.need_dx = False
+        try:
+            self.backward(loss.backward())
+        finally:
+            self.need_dx = True
         optimizer, parameters = self.optimizer, self._parameters
         assert optimizer is not None and parameters is not None  # _ready saw to it
         optimizer.clip(parameters.gradient_views)

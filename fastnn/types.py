@@ -66,9 +66,9 @@ class ConvSaved(NamedTuple):
 
 
 class ConvGrads(NamedTuple):
-    """Gradients of conv2d: shapes of x, kernel and bias (``dbias`` is None without a bias)."""
+    """Gradients of conv2d: shapes of x, kernel and bias (``dbias`` is None without a bias, ``dx`` if it was not needed)."""
 
-    dx: Array
+    dx: Array | None
     dkernel: Array
     dbias: Array | None
 
@@ -164,7 +164,7 @@ class RnnGrads(NamedTuple):
     ``initial`` is [B, H] or (dh, dc), also when no initial state was given (it was zero).
     """
 
-    dx: Array
+    dx: Array | None
     weights: RnnWeights
     initial: Any
 
@@ -184,9 +184,9 @@ class DenseSaved(NamedTuple):
 
 
 class DenseGrads(NamedTuple):
-    """Gradients of dense: shapes of x, kernel and bias."""
+    """Gradients of dense: shapes of x, kernel and bias; None for what there is not."""
 
-    dx: Array
+    dx: Array | None
     dkernel: Array
     dbias: Array | None
 

@@ -96,7 +96,7 @@ def conv2d_forward(
     return _conv.forward(x, kernel, bias, window, groups, data_format, activation)
 
 
-def conv2d_backward(dy: Array, saved: ConvSaved) -> ConvGrads:
+def conv2d_backward(dy: Array, saved: ConvSaved, need_dx: bool) -> ConvGrads:
     return ConvGrads(
         *_conv.backward(
             dy,
@@ -108,6 +108,7 @@ def conv2d_backward(dy: Array, saved: ConvSaved) -> ConvGrads:
             saved.data_format,
             saved.activation,
             saved.bias is not None,
+            need_dx,
         )
     )
 
@@ -154,10 +155,16 @@ def dense_forward(x: Array, kernel: Array, bias: Array | None, activation: str |
     return _dense.forward(x, kernel, bias, activation)
 
 
-def dense_backward(dy: Array, saved: DenseSaved) -> DenseGrads:
+def dense_backward(dy: Array, saved: DenseSaved, need_dx: bool) -> DenseGrads:
     return DenseGrads(
         *_dense.backward(
-            dy, saved.x, saved.kernel, saved.y, saved.activation, saved.bias is not None
+            dy,
+            saved.x,
+            saved.kernel,
+            saved.y,
+            saved.activation,
+            saved.bias is not None,
+            need_dx,
         )
     )
 
@@ -214,7 +221,7 @@ def rnn_forward(
     return RnnOutput(y, (final_h, final_c), (y, c) if keep else None), c, gates
 
 
-def rnn_backward(d_output: RnnOutput, saved: RnnSaved) -> RnnGrads:
+def rnn_backward(d_output: RnnOutput, saved: RnnSaved, need_dx: bool) -> RnnGrads:
     dy, d_final, d_states = d_output
     if saved.spec.cell == "lstm":
         (d_final_h, d_final_c), (d_states_h, d_states_c) = (
@@ -223,7 +230,7 @@ def rnn_backward(d_output: RnnOutput, saved: RnnSaved) -> RnnGrads:
     else:
         d_final_h, d_final_c, d_states_h, d_states_c = d_final, None, d_states, None
     dx, dkernel, drecurrent, dbias, drecurrent_bias, dh, dc = _rnn.backward(
-        dy, d_final_h, d_final_c, d_states_h, d_states_c, saved
+        dy, d_final_h, d_final_c, d_states_h, d_states_c, saved, need_dx
     )
     weights = RnnWeights(dkernel, drecurrent, dbias, drecurrent_bias)
     return RnnGrads(dx, weights, dh if dc is None else (dh, dc))

@@ -87,7 +87,7 @@ def conv2d_forward(
 
 
 @_ieee
-def conv2d_backward(dy: Array, saved: ConvSaved) -> ConvGrads:
+def conv2d_backward(dy: Array, saved: ConvSaved, need_dx: bool) -> ConvGrads:
     return ConvGrads(
         *_conv.backward(
             dy,
@@ -99,6 +99,7 @@ def conv2d_backward(dy: Array, saved: ConvSaved) -> ConvGrads:
             saved.data_format,
             saved.activation,
             saved.bias is not None,
+            need_dx,
         )
     )
 
@@ -158,13 +159,13 @@ def rnn_forward(
 
 
 @_ieee
-def rnn_backward(d_output: RnnOutput, saved: RnnSaved) -> RnnGrads:
+def rnn_backward(d_output: RnnOutput, saved: RnnSaved, need_dx: bool) -> RnnGrads:
     pairs = saved.spec.cell == "lstm"
     none = (None, None)
     d_final, d_states = (
         (d or none) if pairs else (d, None) for d in (d_output.final, d_output.states)
     )
-    dx, d_weights, d_initial = _rnn_backward(d_output.y, d_final, d_states, saved)
+    dx, d_weights, d_initial = _rnn_backward(d_output.y, d_final, d_states, saved, need_dx)
     return RnnGrads(dx, RnnWeights(*d_weights), tuple(d_initial) if pairs else d_initial[0])
 
 
@@ -177,10 +178,16 @@ def dense_forward(x: Array, kernel: Array, bias: Array | None, activation: str |
 
 
 @_ieee
-def dense_backward(dy: Array, saved: DenseSaved) -> DenseGrads:
+def dense_backward(dy: Array, saved: DenseSaved, need_dx: bool) -> DenseGrads:
     return DenseGrads(
         *_dense.backward(
-            dy, saved.x, saved.kernel, saved.y, saved.activation, saved.bias is not None
+            dy,
+            saved.x,
+            saved.kernel,
+            saved.y,
+            saved.activation,
+            saved.bias is not None,
+            need_dx,
         )
     )
 

@@ -55,6 +55,9 @@ class Layer(Configurable):
     supports_masking = False  # whether a mask of the input is one of the output too
     uses_mask = False  # whether the call takes mask=
     casts_input = True  # False where the input is integers (Embedding)
+    # False while a model trains whose first weights are this layer's: then `vjp` may give None, and
+    # the kernels save that product.
+    need_dx = True
 
     def __init__(
         self,

@@ -59,7 +59,7 @@ class _Convolution(ActivatedLayer):
     def vjp_linear(self, dy: Array, saved: Any) -> Array:
         """Gradients of input, kernel and bias."""
         backward = ops.conv1d_backward if self.rank == 1 else ops.conv2d_backward
-        return self.set_gradients_of(backward(dy, saved))
+        return self.set_gradients_of(backward(dy, saved, need_dx=self.need_dx))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Of the convolution's window."""

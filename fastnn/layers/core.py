@@ -113,7 +113,7 @@ class Dense(ActivatedLayer):
 
     def vjp_linear(self, dy: Array, saved: Any) -> Array:
         """Two matrix products."""
-        return self.set_gradients_of(ops.dense_backward(dy, saved))
+        return self.set_gradients_of(ops.dense_backward(dy, saved, need_dx=self.need_dx))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """[..., units]."""

@@ -255,10 +255,12 @@ class RecurrentLayer(Layer):
         final = tuple(d_final) if self.states_per_cell > 1 else d_final[0]
         if all(d is None for d in d_final):
             final = None
-        grads = ops.rnn_backward(RnnOutput(d_y, final), record)
+        grads = ops.rnn_backward(RnnOutput(d_y, final), record, need_dx=self.need_dx)
         self._set_gradients(grads.weights)
         one = self.states_per_cell == 1
         self.initial_state_gradient = (grads.initial,) if one else grads.initial
+        if grads.dx is None:
+            return None
         dx = grads.dx if dropped is None else ops.dropout_backward(grads.dx, dropped)
         return dx.transpose(1, 0, 2)
 

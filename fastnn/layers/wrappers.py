@@ -146,7 +146,9 @@ class Bidirectional(_Wrapper):
         if states:
             half = len(states) // 2
             d_ahead, d_back = (d_ahead, *states[:half]), (d_back, *states[half:])
-        return self.forward_layer.backward(d_ahead) + self.backward_layer.backward(d_back)
+        self.forward_layer.need_dx = self.backward_layer.need_dx = self.need_dx
+        dx, dx_back = self.forward_layer.backward(d_ahead), self.backward_layer.backward(d_back)
+        return dx + dx_back if self.need_dx else None
 
     def _in_order(self, y: Any, y_back: Any) -> tuple[Any, Any]:
         """The backward sequence in the order of the forward one (or the other way round)."""

@@ -199,7 +199,7 @@ def _conv2d(
     return y, ConvSaved(name, x, kernel, bias, y, window, groups, data_format, activation)
 
 
-def conv2d_backward(dy: Array, saved: ConvSaved) -> ConvGrads:
+def conv2d_backward(dy: Array, saved: ConvSaved, *, need_dx: bool = True) -> ConvGrads:
     """Gradients of `conv2d_forward`.
 
     Parameters
@@ -207,6 +207,8 @@ def conv2d_backward(dy: Array, saved: ConvSaved) -> ConvGrads:
     dy : ndarray
         Gradient of y, in its shape and dtype.
     saved : ConvSaved
+    need_dx : bool
+        False leaves ``dx`` out (None), as for the first layer of a network.
 
     Returns
     -------
@@ -222,7 +224,7 @@ def conv2d_backward(dy: Array, saved: ConvSaved) -> ConvGrads:
     shapes.check_saved(op, saved, ConvSaved)
     backend = dispatch.owner(op, saved.backend, dy)
     shapes.check_gradient(op, dy, saved.y.shape, saved.y.dtype)
-    return backend.conv2d_backward(dy, saved)
+    return backend.conv2d_backward(dy, saved, need_dx)
 
 
 def conv1d_forward(
@@ -290,7 +292,7 @@ def conv1d_forward(
     return (y[:, 0] if last else y[:, :, 0]), saved
 
 
-def conv1d_backward(dy: Array, saved: ConvSaved) -> ConvGrads:
+def conv1d_backward(dy: Array, saved: ConvSaved, *, need_dx: bool = True) -> ConvGrads:
     """Gradients of `conv1d_forward`.
 
     Parameters
@@ -299,6 +301,8 @@ def conv1d_backward(dy: Array, saved: ConvSaved) -> ConvGrads:
         Gradient of y, in its shape and dtype.
     saved : ConvSaved
         From `conv1d_forward`.
+    need_dx : bool
+        False leaves ``dx`` out (None), as for the first layer of a network.
 
     Returns
     -------
@@ -321,6 +325,9 @@ def conv1d_backward(dy: Array, saved: ConvSaved) -> ConvGrads:
             "the record of conv1d_forward is needed"
         )
     shapes.check_gradient(op, dy, y_shape[:flat] + y_shape[flat + 1 :], saved.y.dtype)
-    grads = backend.conv2d_backward(dy[:, None] if flat == 1 else dy[:, :, None], saved)
-    dx = grads.dx[:, 0] if flat == 1 else grads.dx[:, :, 0]
-    return ConvGrads(dx, grads.dkernel[0], grads.dbias)
+    dx, dkernel, dbias = backend.conv2d_backward(
+        dy[:, None] if flat == 1 else dy[:, :, None], saved, need_dx
+    )
+    if need_dx:
+        dx = dx[:, 0] if flat == 1 else dx[:, :, 0]
+    return ConvGrads(dx, dkernel[0], dbias)

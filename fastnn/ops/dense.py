@@ -54,7 +54,7 @@ def dense_forward(
     return y, DenseSaved(name, x, kernel, bias, y, activation)
 
 
-def dense_backward(dy: Array, saved: DenseSaved) -> DenseGrads:
+def dense_backward(dy: Array, saved: DenseSaved, *, need_dx: bool = True) -> DenseGrads:
     """Gradients of `dense_forward`.
 
     Parameters
@@ -62,6 +62,8 @@ def dense_backward(dy: Array, saved: DenseSaved) -> DenseGrads:
     dy : ndarray [..., O]
         Gradient of y, in its dtype.
     saved : DenseSaved
+    need_dx : bool
+        False leaves ``dx`` out (None), as for the first layer of a network.
 
     Returns
     -------
@@ -77,4 +79,4 @@ def dense_backward(dy: Array, saved: DenseSaved) -> DenseGrads:
     shapes.check_saved(op, saved, DenseSaved)
     backend = dispatch.owner(op, saved.backend, dy)
     shapes.check_gradient(op, dy, saved.y.shape, saved.y.dtype)
-    return backend.dense_backward(dy, saved)
+    return backend.dense_backward(dy, saved, need_dx)

@@ -148,7 +148,7 @@ def rnn_forward(
     return output, RnnSaved(name, spec, keep, x, weights, initial, output.y, c, gates)
 
 
-def rnn_backward(d_output: RnnOutput, saved: RnnSaved) -> RnnGrads:
+def rnn_backward(d_output: RnnOutput, saved: RnnSaved, *, need_dx: bool = True) -> RnnGrads:
     """Gradients of `rnn_forward`, by back-propagation through time.
 
     Parameters
@@ -158,6 +158,8 @@ def rnn_backward(d_output: RnnOutput, saved: RnnSaved) -> RnnGrads:
         none, also for one member of a pair. What comes in at steps past a row's length is ignored.
     saved : RnnSaved
         From `rnn_forward`; the same backend runs.
+    need_dx : bool
+        False leaves ``dx`` out (None), as for the first layer of a network.
 
     Returns
     -------
@@ -186,7 +188,7 @@ def rnn_backward(d_output: RnnOutput, saved: RnnSaved) -> RnnGrads:
         _check_state_field(backend, "final", d_output.final, states, y.shape[1:], y.dtype)
     if d_output.states is not None:
         _check_state_field(backend, "states", d_output.states, states, y.shape, y.dtype)
-    return backend.rnn_backward(d_output, saved)
+    return backend.rnn_backward(d_output, saved, need_dx)
 
 
 # --------------------------------------------------------------------------- checks

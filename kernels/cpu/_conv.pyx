@@ -21,6 +21,7 @@ cdef extern from "conv.h":
         ENGINE_AUTO
         ENGINE_CHANNELS
         ENGINE_PIXELS
+        ENGINE_TAPS
     ctypedef struct fnn_window:
         long size[2]
         long step[2]
@@ -84,13 +85,13 @@ cdef dict ACTIVATIONS = {
 
 
 cdef dict ENGINES = {
-    "auto": ENGINE_AUTO, "channels": ENGINE_CHANNELS, "pixels": ENGINE_PIXELS
+    "auto": ENGINE_AUTO, "channels": ENGINE_CHANNELS, "pixels": ENGINE_PIXELS, "taps": ENGINE_TAPS
 }
 cdef int engine = ENGINE_AUTO
 
 
 def _set_engine(str name):
-    """What lies in the lanes of every product from now on; "auto" chooses. For tests."""
+    """The engine of every product that it suits from now on; "auto" chooses. For tests."""
     global engine
     engine = ENGINES[name]
 
@@ -172,8 +173,8 @@ def forward(x, cnp.ndarray kernel, cnp.ndarray bias, window, long groups, data_f
 
 
 def backward(dy, x, cnp.ndarray kernel, y, window, long groups, data_format, activation,
-             bint with_bias):
-    """`(dx, dkernel, dbias)`; dbias is None without a bias."""
+             bint with_bias, bint need_dx):
+    """`(dx, dkernel, dbias)`; None for what is not needed."""
     cdef fnn_conv_backward f
     cdef int failed
     set_call(&f.call, x, kernel, window, groups, data_format, activation)
@@ -182,14 +183,17 @@ def backward(dy, x, cnp.ndarray kernel, y, window, long groups, data_format, act
     elif dy.strides != y.strides:
         dy, y = np.ascontiguousarray(dy), np.ascontiguousarray(y)
     cdef cnp.ndarray dy_ = last(dy, data_format), y_ = last(y, data_format)
-    dx = fresh((f.call.batch, f.call.height, f.call.width, groups * f.call.inner), data_format,
-               x.dtype, fnn_conv_leaves_gaps(&f.call.window))
-    cdef cnp.ndarray dx_ = last(dx, data_format)
+    dx = None
+    cdef cnp.ndarray dx_ = None
+    if need_dx:
+        dx = fresh((f.call.batch, f.call.height, f.call.width, groups * f.call.inner), data_format,
+                   x.dtype, fnn_conv_leaves_gaps(&f.call.window))
+        dx_ = last(dx, data_format)
+        steps(f.dx_step, dx_)
     cdef cnp.ndarray dkernel = np.empty((<object> kernel).shape, x.dtype)
     cdef cnp.ndarray dbias = np.empty(kernel.shape[3], x.dtype) if with_bias else None
     f.dy, f.y, f.dx = data(dy_), data(y_), data(dx_)
     steps(f.y_step, dy_)
-    steps(f.dx_step, dx_)
     f.dkernel, f.dbias = data(dkernel), data(dbias)
     cdef const fnn_conv_table *table = conv_table(runtime.isa, x.dtype == np.float64)
     with nogil:

@@ -99,15 +99,16 @@ def forward(x, cnp.ndarray kernel, cnp.ndarray bias, activation):
     return y
 
 
-def backward(dy, x, cnp.ndarray kernel, y, activation, bint with_bias):
-    """`(dx, dkernel, dbias)`; dbias is None without a bias."""
+def backward(dy, x, cnp.ndarray kernel, y, activation, bint with_bias, bint need_dx):
+    """`(dx, dkernel, dbias)`; None for what is not needed."""
     cdef fnn_dense_backward f
     cdef int failed
     alive = set_call(&f.call, x, kernel, None, activation)
-    cdef long M = f.call.M, O = f.call.units
-    cdef cnp.ndarray dy_ = dy.reshape(M, O), y_ = y.reshape(M, O)
-    cdef cnp.ndarray dx = np.empty(x.shape, x.dtype), dkernel = np.empty((f.call.inputs, O), x.dtype)
-    cdef cnp.ndarray dbias = np.empty(O, x.dtype) if with_bias else None
+    cdef long M = f.call.M, units = f.call.units
+    cdef cnp.ndarray dy_ = dy.reshape(M, units), y_ = y.reshape(M, units)
+    cdef cnp.ndarray dx = np.empty(x.shape, x.dtype) if need_dx else None
+    cdef cnp.ndarray dkernel = np.empty((f.call.inputs, units), x.dtype)
+    cdef cnp.ndarray dbias = np.empty(units, x.dtype) if with_bias else None
     f.dy, f.dy_r, f.dy_c = data(dy_), step(dy_, 0), step(dy_, 1)
     f.y, f.y_r, f.y_c = data(y_), step(y_, 0), step(y_, 1)
     f.dx, f.dkernel, f.dbias = data(dx), data(dkernel), data(dbias)

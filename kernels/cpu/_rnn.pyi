@@ -14,4 +14,5 @@ def backward(
     d_states_h: Array | None,
     d_states_c: Array | None,
     saved: Any,
-) -> tuple[Array, Array, Array, Array | None, Array | None, Array, Array | None]: ...
+    need_dx: bool,
+) -> tuple[Array | None, Array, Array, Array | None, Array | None, Array, Array | None]: ...

@@ -227,10 +227,10 @@ def forward(x, weights, initial, spec, keep):
             None if gates is None else gates[..., :H])
 
 
-def backward(dy, d_final_h, d_final_c, d_states_h, d_states_c, saved):
-    """`(dx, dkernel, drecurrent_kernel, dbias, drecurrent_bias, dh0, dc0)`."""
+def backward(dy, d_final_h, d_final_c, d_states_h, d_states_c, saved, bint need_dx):
+    """`(dx or None, dkernel, drecurrent_kernel, dbias, drecurrent_bias, dh0, dc0)`."""
     cdef fnn_rnn_backward f
-    cdef cnp.ndarray y, c, gates, dy_, dsh, dsc, dfh, dfc, dx, dW, dU, db = None, drb = None
+    cdef cnp.ndarray y, c, gates, dy_, dsh, dsc, dfh, dfc, dx = None, dW, dU, db = None, drb = None
     cdef cnp.ndarray dh0, dc0 = None
     cdef bint lstm = saved.spec.cell == "lstm", is_double = saved.x.dtype == np.float64
     cdef int failed
@@ -240,7 +240,9 @@ def backward(dy, d_final_h, d_final_c, d_states_h, d_states_c, saved):
     y, c, gates = rows_of(saved.y), padded(saved.c, f.call.Hp), padded(saved.gates, f.call.Hp)
     dy_, dsh, dsc = rows_of(dy), rows_of(d_states_h), rows_of(d_states_c)
     dfh, dfc = dense(d_final_h, dtype), dense(d_final_c, dtype)
-    dx = like(x, inputs, saved.spec.lengths is not None)
+    if need_dx:
+        dx = like(x, inputs, saved.spec.lengths is not None)
+        f.dx_t, f.dx_b = step(dx, 0), step(dx, 1)
     dW, dU = np.empty((inputs, GH), dtype), np.empty((H, GH), dtype)
     if w.bias is not None:
         db = np.empty(GH, dtype)
@@ -259,7 +261,7 @@ def backward(dy, d_final_h, d_final_c, d_states_h, d_states_c, saved):
     if dsc is not None:
         f.dsc_t, f.dsc_b = step(dsc, 0), step(dsc, 1)
     f.d_final_h, f.d_final_c = data(dfh), data(dfc)
-    f.dx, f.dx_t, f.dx_b = data(dx), step(dx, 0), step(dx, 1)
+    f.dx = data(dx)
     f.dkernel, f.drecurrent, f.dbias, f.drecurrent_bias = data(dW), data(dU), data(db), data(drb)
     f.dh0, f.dc0 = data(dh0), data(dc0)
     cdef const fnn_rnn_table *table = rnn_table(runtime.isa, is_double)

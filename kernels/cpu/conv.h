@@ -11,8 +11,9 @@ typedef struct {
     long size[2], step[2], before[2], dilation[2]; /* rows, columns */
 } fnn_window;
 
-/* Which lanes a product uses; ENGINE_AUTO compares estimates of cycles. */
-enum { ENGINE_AUTO, ENGINE_CHANNELS, ENGINE_PIXELS };
+/* What the lanes and rows of products are; ENGINE_AUTO compares estimates of cycles. A forced engine
+ * that does not suit a product leaves it to the estimates. */
+enum { ENGINE_AUTO, ENGINE_CHANNELS, ENGINE_PIXELS, ENGINE_TAPS };
 
 typedef struct {
     const fnn_runtime *runtime;
@@ -40,7 +41,7 @@ typedef struct {
     fnn_conv_call call;
     const void *dy, *y;            /* of the same strides */
     long y_step[4];
-    void *dx;                      /* zeros on entry where no window reaches (fnn_conv_leaves_gaps) */
+    void *dx;                      /* NULL: not wanted; zeros on entry where no window reaches (fnn_conv_leaves_gaps) */
     long dx_step[4];
     void *dkernel;                 /* [size0, size1, inner, groups * outer] dense */
     void *dbias;                   /* [groups * outer] dense, or NULL */

@@ -28,7 +28,7 @@ typedef struct {
     fnn_dense_call call;
     const void *dy, *y;     /* [M, O] strided */
     long dy_r, dy_c, y_r, y_c;
-    void *dx;               /* [M, I] dense */
+    void *dx;               /* [M, I] dense; NULL: not wanted */
     void *dkernel;          /* [I, O] dense */
     void *dbias;            /* [O] dense, or NULL */
 } fnn_dense_backward;

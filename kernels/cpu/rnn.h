@@ -46,7 +46,7 @@ typedef struct {
     const void *dy, *d_states_h, *d_states_c; /* [T, B, H] contiguous, or NULL */
     long dy_t, dy_b, dsh_t, dsh_b, dsc_t, dsc_b;
     const void *d_final_h, *d_final_c;   /* [B, H] dense, or NULL */
-    void *dx;                            /* [T, B, I] contiguous; zeros on entry where lengths are given */
+    void *dx;                            /* [T, B, I] contiguous, or NULL: not wanted; zeros on entry where lengths are given */
     long dx_t, dx_b;
     void *dkernel, *drecurrent;          /* [I, G*H], [H, G*H] dense */
     void *dbias, *drecurrent_bias;       /* [G*H], or NULL */

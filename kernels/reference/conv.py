@@ -41,8 +41,8 @@ def forward(x, kernel, bias, window, groups, data_format, activation):
     return as_format(fused(z, activation), data_format)
 
 
-def backward(dy, x, kernel, y, window, groups, data_format, activation, with_bias):
-    """(dx, dkernel, dbias or None)."""
+def backward(dy, x, kernel, y, window, groups, data_format, activation, with_bias, need_dx):
+    """(dx or None, dkernel, dbias or None)."""
     kh, kw, inner, outputs = kernel.shape
     image = channels_last(x, data_format)
     p = patches(image, window)
@@ -54,19 +54,26 @@ def backward(dy, x, kernel, y, window, groups, data_format, activation, with_bia
     dkernel = dkernel.reshape(groups, kh, kw, inner, outputs // groups)
     dkernel = dkernel.transpose(1, 2, 3, 0, 4).reshape(kernel.shape)
 
-    dp = dz_groups @ _grouped_kernel(kernel, groups).transpose(0, 2, 1)  # [G, N, kh*kw*C/G]
-    dp = dp.reshape(groups, b, oh, ow, kh, kw, inner)
-    dx = fold(
-        lambda i, j: (
-            dp[:, :, :, :, i, j].transpose(1, 2, 3, 0, 4).reshape(b, oh, ow, groups * inner)
-        ),
-        window,
-        image.shape,
-        x.dtype,
-    )
     # A plain sum along a strided axis loses digits in float32, unlike the blocked products above.
     dbias = dz.sum(axis=(0, 1, 2), dtype=np.float64).astype(x.dtype) if with_bias else None
+    if not need_dx:
+        return None, dkernel, dbias
+    dx = _input_gradient(dz_groups, dz.shape[:3], kernel, window, image)
     return as_format(dx, data_format), dkernel, dbias
+
+
+def _input_gradient(dz_groups, pixels, kernel, window, image):
+    """[B, h, w, C] from dz [G, B*oh*ow, O/G], with ``pixels`` (B, oh, ow)."""
+    kh, kw, inner, _ = kernel.shape
+    groups = len(dz_groups)
+    dp = dz_groups @ _grouped_kernel(kernel, groups).transpose(0, 2, 1)  # [G, N, kh*kw*C/G]
+    dp = dp.reshape(groups, *pixels, kh, kw, inner)
+    return fold(
+        lambda i, j: dp[:, :, :, :, i, j].transpose(1, 2, 3, 0, 4).reshape(*pixels, groups * inner),
+        window,
+        image.shape,
+        image.dtype,
+    )
 
 
 def _grouped_patches(p, groups):

@@ -19,11 +19,11 @@ def forward(x, kernel, bias, activation):
     return fused(z, activation).reshape(*x.shape[:-1], units)
 
 
-def backward(dy, x, kernel, y, activation, with_bias):
-    """(dx, dkernel, dbias or None)."""
+def backward(dy, x, kernel, y, activation, with_bias, need_dx):
+    """(dx or None, dkernel, dbias or None)."""
     inputs, units = kernel.shape
     dz = fused_gradient(dy, y, activation).reshape(-1, units)
-    dx = (dz @ kernel.T).reshape(x.shape)
+    dx = (dz @ kernel.T).reshape(x.shape) if need_dx else None
     dkernel = x.reshape(-1, inputs).T @ dz
     # A plain sum along a strided axis loses digits in float32, unlike the blocked products above.
     dbias = dz.sum(axis=0, dtype=np.float64).astype(x.dtype) if with_bias else None

@@ -10,7 +10,7 @@ from fastnn.kernels.reference.rnn_noise import Zoneout, dropout_mask
 from fastnn.kernels.reference.rnn_rows import Rows
 
 
-def rnn_backward(d_y, d_final, d_states, saved):
+def rnn_backward(d_y, d_final, d_states, saved, need_dx):
     """Gradients of `rnn_forward`.
 
     Parameters
@@ -18,10 +18,11 @@ def rnn_backward(d_y, d_final, d_states, saved):
     d_y : ndarray [T, B, H] or None
     d_final, d_states : pairs (h, c) of ndarray [B, H], [T, B, H]; any member may be None
     saved : RnnSaved
+    need_dx : bool
 
     Returns
     -------
-    dx : ndarray [T, B, I], in the memory order of x
+    dx : ndarray [T, B, I], in the memory order of x; None if not needed
     weights : list of 4: dkernel, drecurrent_kernel, dbias, drecurrent_bias; None without the weight
     initial : list of ndarray [B, H]: dh, and dc for LSTM
     """
@@ -75,7 +76,7 @@ def rnn_backward(d_y, d_final, d_states, saved):
                     d0[rows.resets[t]] += d[rows.resets[t]]
                     d[rows.resets[t]] = 0
 
-        dx = rows.unpack(da @ weights.kernel.T, like=x)
+        dx = rows.unpack(da @ weights.kernel.T, like=x) if need_dx else None
         dU, drb = cell.weight_gradients(hm_rows, planes, da, da_n)
         db = None if weights.bias is None else column_sums(da)
         return dx, [x_rows.T @ da, dU, db, drb], [dh0 + dh, dc0 + dc][: 1 + has_c]
