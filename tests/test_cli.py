@@ -99,8 +99,8 @@ def test_selftest_notices_a_wrong_gradient(capsys, monkeypatch):
     backend = dispatch.load("test", "numpy")
     right = backend.dense_backward
 
-    def wrong(dy, saved):
-        grads = right(dy, saved)
+    def wrong(dy, saved, need_dx):
+        grads = right(dy, saved, need_dx)
         return grads._replace(dkernel=grads.dkernel * 1.001)
 
     monkeypatch.setattr(backend, "dense_backward", wrong)

@@ -72,7 +72,7 @@ def run(shape: Shape, data_format: str, arrays: list[np.ndarray], activation: An
     x, kernel, bias = arrays
     common = (shape.window(), shape.groups, data_format, activation)
     y = _conv.forward(x, kernel, bias, *common)
-    return [y, *_conv.backward(y, x, kernel, y, *common, True)]
+    return [y, *_conv.backward(y, x, kernel, y, *common, True, True)]
 
 
 @shape_of
@@ -150,7 +150,7 @@ def test_infinity_in_the_image_reaches_no_other_tap():
             if data_format == "channels_first":
                 images = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in images]
             _, dk, _ = _conv.backward(
-                images[1], images[0], kernel, images[2], window, 1, data_format, None, False
+                images[1], images[0], kernel, images[2], window, 1, data_format, None, False, True
             )
             assert np.isfinite(dk[0, 0]).all() and np.isinf(dk[0, 1, 0]).all()
             assert np.isfinite(dk[0, 1, 1:]).all()
