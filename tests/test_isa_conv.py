@@ -181,7 +181,7 @@ def test_dense_agrees_with_the_reference(rows, inputs, units, order, activation,
     for threads in (1, 2, 4):
         _runtime.set_num_threads(threads)
         y = _dense.forward(x, kernel, bias, activation)
-        results.append([y, *_dense.backward(dy, x, kernel, y, activation, True)])
+        results.append([y, *_dense.backward(dy, x, kernel, y, activation, True, True)])
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(one, two)
