@@ -189,7 +189,7 @@ def test_dense_agrees_with_the_reference(rows, inputs, units, order, activation,
     x, kernel, bias, dy, y = exact
     expected = [
         dense_reference.forward(x, kernel, bias, activation),
-        *dense_reference.backward(dy, x, kernel, y, activation, True),
+        *dense_reference.backward(dy, x, kernel, y, activation, True, True),
     ]
     for one, two in zip(results[0], expected, strict=True):
         assert one.dtype == dtype
