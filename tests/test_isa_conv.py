@@ -1,4 +1,4 @@
-"""Paths of the CPU's convolution and dense kernels, each forced: engines, ISAs, threads, rounding."""
+"""The paths of the CPU's convolution and dense kernels, each forced: engines, ISAs, threads."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Shape(NamedTuple):
         return Window(self.kernel[:2], self.strides, self.padding, self.dilation)
 
 
-# Chosen to meet the kernels' cuts: several blocks of a sum, of an image and of a batch, part panels,
-# images in place and padded, phases of strides that no tap meets, rows of one pixel.
+# Chosen to meet the kernels' cuts: several blocks of a sum, an image, a batch, part panels, images in
+# place and padded, phases of strides that no tap meets, rows of one pixel.
 SHAPES = {
     "in place, several sums": Shape((2, 9, 10, 70), (3, 3, 70, 67)),
     "padded, odd channels": Shape((3, 12, 13, 17), (3, 5, 17, 33), padding=((2, 1), (0, 3))),
@@ -43,6 +43,8 @@ SHAPES = {
     "depthwise in place": Shape((2, 12, 14, 32), (5, 5, 1, 32), (2, 1), groups=32),
     "depthwise twice": Shape((2, 6, 7, 20), (3, 3, 1, 40), padding=((1, 1), (1, 1)), groups=20),
     "one output": Shape((3, 11, 12, 9), (3, 3, 9, 1), padding=((1, 1), (1, 1))),
+    "gray, same size": Shape((3, 21, 19, 1), (5, 3, 1, 20), padding=((2, 2), (0, 3))),
+    "two inputs, dilated": Shape((2, 15, 16, 2), (3, 3, 2, 200), dilation=(2, 3)),
     "one input": Shape((3, 28, 28, 1), (5, 5, 1, 30)),
 }
 shape_of = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
@@ -77,7 +79,7 @@ def run(shape: Shape, data_format: str, arrays: list[np.ndarray], activation: An
 
 @shape_of
 @format_of
-@pytest.mark.parametrize("engine", ["auto", "channels", "pixels"])
+@pytest.mark.parametrize("engine", ["auto", "channels", "pixels", "taps"])
 @pytest.mark.parametrize("isa", _runtime.isas())
 def test_every_path_agrees_with_the_reference(shape, data_format, engine, isa, dtype):
     arrays = arrays_of(shape, data_format, dtype)
@@ -100,7 +102,7 @@ def test_every_path_agrees_with_the_reference(shape, data_format, engine, isa, d
 
 @shape_of
 @format_of
-@pytest.mark.parametrize("engine", ["auto", "channels", "pixels"])
+@pytest.mark.parametrize("engine", ["auto", "channels", "pixels", "taps"])
 def test_the_same_bits_for_any_number_of_threads(shape, data_format, engine, dtype):
     arrays = arrays_of(shape, data_format, dtype)
     _conv._set_engine(engine)

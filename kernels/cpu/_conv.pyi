@@ -22,4 +22,5 @@ def backward(
     data_format: str,
     activation: str | None,
     with_bias: bool,
+    need_dx: bool,
 ) -> tuple[Any, Any, Any]: ...
