@@ -32,9 +32,12 @@ _MODULES = (
 )
 _NAMES = {
     "Sequential": "fastnn.models",
+    "get_num_threads": "fastnn.threads",
     "gradcheck": "fastnn.gradient_check",
     "load_model": "fastnn.saving",
+    "set_num_threads": "fastnn.threads",
     "set_random_seed": "fastnn.seeding",
+    "use_num_threads": "fastnn.threads",
 }
 _FLAT = ("fastnn.dispatch", "fastnn.ops", "fastnn.types")  # every public name of these
 
