@@ -28,8 +28,8 @@ class Shape(NamedTuple):
         return Window(self.kernel[:2], self.strides, self.padding, self.dilation)
 
 
-# Chosen to meet the kernels' cuts: several blocks of a sum, an image, a batch, part panels, images in
-# place and padded, phases of strides that no tap meets, rows of one pixel.
+# Chosen to meet the kernels' cuts: several blocks of a sum, an image, a batch, part panels, images
+# in place and padded, phases of strides that no tap meets, rows of one pixel.
 SHAPES = {
     "in place, several sums": Shape((2, 9, 10, 70), (3, 3, 70, 67)),
     "padded, odd channels": Shape((3, 12, 13, 17), (3, 5, 17, 33), padding=((2, 1), (0, 3))),
