@@ -29,14 +29,23 @@
 #endif
 #define MAC_MAX_ROWS 6
 
-/* The same, and `stride` bytes of what comes after b are asked for with each k: a panel that several
- * tiles of rows share is read from L3 while the panel before it is multiplied. */
+/* What a product asks for while it runs: `stride` bytes with each k, so that a panel which several tiles
+ * of rows share comes while the panel before it is multiplied. With few rows, stride 0 and an address in
+ * L1: reading is then the bottleneck, and a prefetch of what is in L2 takes half of its bandwidth. */
+typedef struct {
+    const char *at;
+    long stride;
+} prefetch;
+
+#define PREFETCH_STRIDE 32
+
+/* mac(), and prefetches. */
 FNN_INLINE void mac_ahead(const int mr, const int nv, const int v0, vec (*restrict acc)[4],
                           const REAL *restrict a, long rs, long cs, const REAL *restrict b, long bs, long K,
-                          const char *ahead, const long stride)
+                          prefetch ahead)
 {
     for (long k = 0; k < K; k++) {
-        if (stride) __builtin_prefetch(ahead + k * stride, 0, 2);
+        if (ahead.at) __builtin_prefetch(ahead.at + k * ahead.stride, 0, 2);
         if (VREGS >= 32 || nv <= 2) {
             vec bv[4];
             UNROLL for (int v = 0; v < nv; v++) bv[v] = vload(b + v * VL);
@@ -60,7 +69,13 @@ FNN_INLINE void mac_ahead(const int mr, const int nv, const int v0, vec (*restri
 FNN_INLINE void mac(const int mr, const int nv, const int v0, vec (*restrict acc)[4],
                     const REAL *restrict a, long rs, long cs, const REAL *restrict b, long bs, long K)
 {
-    mac_ahead(mr, nv, v0, acc, a, rs, cs, b, bs, K, NULL, 0);
+    mac_ahead(mr, nv, v0, acc, a, rs, cs, b, bs, K, (prefetch){NULL, 0});
+}
+
+/* The prefetch k products later. */
+FNN_INLINE prefetch prefetch_later(prefetch ahead, long k)
+{
+    return (prefetch){ahead.at ? ahead.at + k * ahead.stride : NULL, ahead.stride};
 }
 
 /* Calls `call(mr)` with the compile-time constant mr = rows; rows <= MAC_ROWS(nv). */
