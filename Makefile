@@ -39,7 +39,8 @@ lint: $(VENV)/.installed-lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint kernels
 
 # ASan must be the first library of the process, and finds C++ exceptions only if libstdc++ is there
-# from the start. Python frees little at exit, so leaks are not looked for.
+# from the start. Python frees little at exit, so leaks are not looked for. A report ends the process,
+# so pytest must not hold stderr back (--capture=sys), or nobody would read it.
 SANITIZED := $(VENV)-sanitize
 PRELOAD = $(shell $(CC) -print-file-name=libasan.so) $(shell $(CC) -print-file-name=libstdc++.so)
 
@@ -47,7 +48,7 @@ sanitize: $(SANITIZED)/.installed
 	LD_PRELOAD="$(PRELOAD)" PYTHONMALLOC=malloc \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	$(SANITIZED)/bin/pytest $(PYTEST)
+	$(SANITIZED)/bin/pytest --capture=sys $(PYTEST)
 
 $(SANITIZED)/.installed: $(BUILD_INPUTS) $(shell find fastnn kernels -name '*.py') | $(SANITIZED)/bin/python
 	FASTNN_SANITIZE=1 $(SANITIZED)/bin/python -m pip install --quiet '.[test]'
