@@ -66,7 +66,10 @@ class ConvSaved(NamedTuple):
 
 
 class ConvGrads(NamedTuple):
-    """Gradients of conv2d: shapes of x, kernel and bias (``dbias`` is None without a bias, ``dx`` if it was not needed)."""
+    """Gradients of conv2d, in the shapes of x, kernel and bias.
+
+    ``dbias`` is None without a bias, ``dx`` if it was not needed.
+    """
 
     dx: Array | None
     dkernel: Array
