@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write under a temporary name in the same folder, then move into place.
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to write under a temporary name, moved into place at the end of the ``with`` block.
 
     Raises
     ------
@@ -16,12 +21,22 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         The folder is not there or may not be written; a file that was there is as it was.
     """
     target = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    if not target.name or target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    # Not by tempfile, whose files nobody else may read: the umask decides here.
+    temporary = target.with_name(f".{target.name[:80]}.{secrets.token_hex(8)}.part")
     try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-        os.chmod(temporary, 0o644)
+        with open(temporary, "xb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
         os.replace(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write ``content`` by `whole_file`."""
+    with whole_file(path) as out:
+        out.write(content)

@@ -196,7 +196,18 @@ class Optimizer(Configurable):
         found = {key: value.shape for key, value in state.items() if key != "iterations"}
         if found and found != shape_of:
             raise ValueError(f"[{type(self).__name__}] a state with {found}; {shape_of} is needed")
-        self.iterations = int(state["iterations"])
+        steps = np.asarray(state.get("iterations", np.nan))
+        if steps.shape or steps.dtype.kind not in "iu" or steps < 0:
+            raise ValueError(
+                f"[{type(self).__name__}] a state without a number of iterations; an integer of at "
+                "least 0 is needed"
+            )
+        for key, value in state.items():
+            if value.dtype.kind not in "fiu":
+                raise ValueError(
+                    f"[{type(self).__name__}] {key} is {value.dtype}; real numbers are needed"
+                )
+        self.iterations = int(steps)
         if found:
             self.build(weights)
             for i, slots in enumerate(self._slots):

@@ -6,12 +6,13 @@ Drawn with matplotlib's Agg canvas directly: no window, no pyplot, no global sta
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fastnn.files import whole_file
 
 __all__ = ["training_figure"]
 
@@ -186,12 +187,5 @@ def _digits(
 
 
 def _save(figure: Any, path: Path) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            figure.savefig(out, format="png", dpi=DPI)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as out:
+        figure.savefig(out, format="png", dpi=DPI)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
+from operator import index
 from typing import Any
 
 import numpy as np
 
 from fastnn import losses, metrics, optimizers
 from fastnn.arrays import to_numpy
+from fastnn.files import write_whole
 from fastnn.layers.base import Layer
 from fastnn.models import Sequential
 from fastnn.registry import Config, deserialize, layer_table, serialize
@@ -103,7 +103,7 @@ def load_model(
     known = {"Sequential": Sequential, **(custom_objects or {})}
     try:
         return _rebuild(path, tensors, config, known)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, MemoryError) as error:
         raise ValueError(
             f"[load_model] {os.fspath(path)} has a configuration that does not fit ({error!r}); a "
             "file written by model.save of this version is needed"
@@ -118,8 +118,7 @@ def _rebuild(
 ) -> Sequential:
     model = deserialize(config["model"], layer_table(), known)
     _set_weights("load_model", path, model, tensors)
-    for generator, (seed, counter) in zip(_generators(model), config["noise"], strict=True):
-        generator.seed, generator.counter = seed, counter
+    _restore_noise(_generators(model), config["noise"])
     if config["compile"] is not None:
         _compile(model, config["compile"], tensors, known)
     return model
@@ -155,6 +154,13 @@ def _generators(model: Layer) -> list[SeedGenerator]:
     """The sources of noise in a model: training goes on with the noise that comes next."""
     found = (getattr(layer, "seed_generator", None) for layer in model.leaves())
     return [generator for generator in found if isinstance(generator, SeedGenerator)]
+
+
+def _restore_noise(generators: list[SeedGenerator], states: list[list[int]]) -> None:
+    if [len(state) for state in states] != [2] * len(generators):
+        raise TypeError(f"noise of {len(generators)} layers: {states!r}")
+    for generator, (seed, counter) in zip(generators, states, strict=True):
+        generator.seed, generator.counter = index(seed), index(counter)
 
 
 def _weight_tensors(op: str, model: Layer) -> dict[str, np.ndarray]:
@@ -199,25 +205,13 @@ def _safetensors(op: str) -> Any:
 def _write(path: str | os.PathLike[str], tensors: dict[str, np.ndarray], config: str) -> None:
     safetensors = _safetensors("save")
     data = safetensors.numpy.save(tensors, {"format": _FORMAT, "config": config})
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+        write_whole(path, data)
+    except OSError as error:
+        raise type(error)(
+            f"[save] {os.fspath(path)}: {error.strerror or error}; a file in a folder that may be "
+            "written is needed"
+        ) from None
 
 
 def _read(op: str, path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Config]:
@@ -234,6 +228,11 @@ def _read(op: str, path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray],
             f"[{op}] {name} is truncated or not a safetensors file ({error}); a file written by "
             "model.save is needed"
         ) from None
+    except (TypeError, AttributeError) as error:  # a dtype that NumPy does not have, as bfloat16
+        raise ValueError(
+            f"[{op}] {name} has tensors that NumPy cannot hold ({error}); a file written by "
+            "model.save is needed"
+        ) from None
     if metadata.get("format") != _FORMAT:
         raise ValueError(
             f"[{op}] {name} is a safetensors file without fastnn's configuration; a file written "
@@ -242,7 +241,7 @@ def _read(op: str, path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray],
     try:
         config = json.loads(metadata["config"])
         version = config["version"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"[{op}] {name} has a broken configuration ({error!r}); a file written by model.save "
             "is needed"

@@ -165,6 +165,12 @@ def foreign(path, metadata):
     safetensors.save_file({"a": np.ones(3)}, path, metadata)
 
 
+def bfloat16(path):
+    tensor = {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}
+    header = json.dumps({"weights/a": tensor}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [
@@ -174,6 +180,8 @@ def foreign(path, metadata):
         (lambda p: foreign(p, {"format": "pt"}), "without fastnn's configuration"),
         (lambda p: foreign(p, {"format": "fastnn"}), "broken configuration"),
         (lambda p: foreign(p, {"format": "fastnn", "config": "{"}), "broken configuration"),
+        (lambda p: foreign(p, {"format": "fastnn", "config": "[" * 10**5}), "broken configuration"),
+        (bfloat16, "tensors that NumPy cannot hold"),
         (lambda p: foreign(p, {"format": "fastnn", "config": '{"version": 99}'}), "version 99"),
         (lambda p: foreign(p, {"format": "fastnn", "config": '{"version": 1}'}), "weights alone"),
     ],
@@ -202,6 +210,33 @@ def test_a_configuration_with_holes_is_told(saved, path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config.update(noise=[[1]]),
+        lambda config: config.update(noise=[["a", "b"]]),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_told(saved, change):
+    with safetensors.safe_open(saved, framework="np") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    config = json.loads(metadata["config"])
+    change(config)
+    safetensors.save_file(tensors, saved, metadata | {"config": json.dumps(config)})
+    with pytest.raises(ValueError, match=r"^\[load_model\] .* does not fit") as error:
+        fastnn.load_model(saved)
+    assert "\n" not in str(error.value)
+
+
+def test_a_place_that_cannot_be_written_is_told(rng, tmp_path):
+    model, *_ = trained(rng)
+    for path in (tmp_path / "no" / "model", tmp_path):
+        with pytest.raises(OSError, match=r"^\[save\] .* is needed$"):
+            model.save(path)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_missing_file_and_a_folder(tmp_path):
     for path in (tmp_path / "no", tmp_path):
         with pytest.raises(FileNotFoundError, match=r"\[load_model\].*is needed"):
@@ -215,7 +250,10 @@ def test_weights_that_do_not_fit_the_configuration(saved):
     for name, change, message in (
         ("weights/tail.kernel", lambda t: t[:-1], "is needed"),
         ("weights/tail.kernel", None, "differ in the weight 'tail.kernel'"),
+        ("weights/tail.kernel", lambda t: t.astype(np.complex64), "complex64; real numbers"),
         ("optimizer/0.velocity", lambda t: t[:-1], "is needed"),
+        ("optimizer/0.velocity", lambda t: t.astype(np.complex64), "complex64; real numbers"),
+        ("optimizer/iterations", lambda t: t - 10**6, "number of iterations"),
     ):
         broken = dict(tensors)
         if change is None:

@@ -10,13 +10,14 @@ import hashlib
 import http.client
 import os
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from fastnn.files import whole_file
 
 TIMEOUT = 10.0
 """Seconds that a connection or a read may take before the next mirror is tried."""
@@ -137,20 +138,13 @@ def _fetch(url: str, file: RemoteFile, place: Path) -> None:
     left = file.size
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
         print(f"downloading {url} ({file.size / 1e6:.1f} MB)", file=sys.stderr, flush=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=place)
-        try:
-            with os.fdopen(handle, "wb") as out:
-                while left >= 0 and (part := answer.read(_CHUNK)):
-                    left -= len(part)
-                    digest.update(part)
-                    out.write(part)
+        with whole_file(place / file.name) as out:
+            while left >= 0 and (part := answer.read(_CHUNK)):
+                left -= len(part)
+                digest.update(part)
+                out.write(part)
             if left != 0 or digest.hexdigest() != file.sha256:
                 raise ValueError(f"the {file.size - left} bytes it sent are not the official file")
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, place / file.name)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
 
 
 def _reason(error: Exception) -> str:

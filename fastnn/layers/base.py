@@ -249,8 +249,9 @@ class Layer(Configurable):
 
         Raises
         ------
-        ValueError
-            If their number or a shape differs; nothing is changed then.
+        TypeError, ValueError
+            If their number or a shape differs, or they are not real numbers; nothing is changed
+            then.
         """
         own = self.weights
         if not self.built:
@@ -262,6 +263,10 @@ class Layer(Configurable):
             raise ValueError(f"[{self.name}] {len(weights)} weights; {len(own)} are needed")
         values = [np.asarray(to_numpy(value)) for value in weights]
         for i, (value, weight) in enumerate(zip(values, own, strict=True)):
+            if value.dtype.kind not in "fiub":
+                raise TypeError(
+                    f"[{self.name}] weight {i} is {value.dtype}; real numbers are needed"
+                )
             if value.shape != weight.shape:
                 raise ValueError(
                     f"[{self.name}] weight {i} has shape {value.shape}; {weight.shape} is needed"
