@@ -128,7 +128,8 @@ cdef inline last(a, data_format):
     return a if data_format == "channels_last" else a.transpose(0, 2, 3, 1)
 
 
-cdef set_call(fnn_conv_call *c, x, cnp.ndarray kernel, window, long groups, data_format, activation):
+cdef set_call(fnn_conv_call *c, x, cnp.ndarray kernel, window, long groups, data_format,
+              activation):
     cdef cnp.ndarray image = last(x, data_format)
     c.runtime = runtime
     c.threads = runtime.threads()
