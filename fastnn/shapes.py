@@ -25,6 +25,14 @@ def given(name: str, x: Array) -> str:
     return f"{name} is {x.dtype} {list(x.shape)}"
 
 
+def words(value: Any) -> str:
+    """Any argument in words of one line: an array by its dtype and shape."""
+    if getattr(value, "shape", ()) and hasattr(value, "dtype"):
+        return f"an array {value.dtype} {list(value.shape)}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
 def check_floating(op: str, name: str, x: Array) -> None:
     """Refuse everything but native float32 and float64, and scalars."""
     if x.dtype not in FLOATS:
@@ -89,9 +97,9 @@ def check_saved(op: str, saved: Any, record: type) -> None:
 
 def check_choice(op: str, name: str, value: Any, choices: tuple[str | None, ...]) -> None:
     """Refuse a word that is not one of ``choices``."""
-    if value not in choices:
-        words = ", ".join(str(c) for c in choices)
-        raise ValueError(f"[{op}] {name} is {value!r}; one of {words} is needed")
+    if not (value is None or isinstance(value, str)) or value not in choices:
+        known = ", ".join(str(c) for c in choices)
+        raise ValueError(f"[{op}] {name} is {words(value)}; one of {known} is needed")
 
 
 def labels(op: str, name: str, x: Array, count: int) -> Array:
@@ -116,10 +124,19 @@ def integer(op: str, name: str, value: Any, least: int, most: int = _LARGEST) ->
         if isinstance(value, bool):
             raise TypeError
     except TypeError:
-        raise TypeError(f"[{op}] {name} is {value!r}; an integer is needed") from None
+        raise TypeError(f"[{op}] {name} is {words(value)}; an integer is needed") from None
     if not least <= number <= most:
         raise ValueError(f"[{op}] {name} is {number}; {least} <= {name} <= {most} is needed")
     return number
+
+
+def flag(op: str, name: str, value: Any) -> bool:
+    """``value`` as a bool; 0 and 1 will do."""
+    if value is True or value is False:
+        return value
+    if not isinstance(value, (int, np.bool_, np.integer)) or value not in (0, 1):
+        raise TypeError(f"[{op}] {name} is {words(value)}; True or False is needed")
+    return bool(value)
 
 
 def seed_number(op: str, value: Any) -> int:
@@ -132,7 +149,7 @@ def rate_number(op: str, name: str, value: Any) -> float:
     try:
         rate = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"[{op}] {name} is {value!r}; a number is needed") from None
+        raise TypeError(f"[{op}] {name} is {words(value)}; a number is needed") from None
     if not 0.0 <= rate < 1.0:  # NaN fails too
         raise ValueError(f"[{op}] {name} is {rate}; 0 <= {name} < 1 is needed")
     return rate
@@ -143,7 +160,7 @@ def positive_number(op: str, name: str, value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"[{op}] {name} is {value!r}; a number is needed") from None
+        raise TypeError(f"[{op}] {name} is {words(value)}; a number is needed") from None
     if not 0.0 < number < math.inf:
         raise ValueError(f"[{op}] {name} is {number}; a finite number above 0 is needed")
     return number
@@ -156,7 +173,7 @@ def pair(op: str, name: str, value: Any, least: int = 1) -> Pair:
             return value, value
     elif isinstance(value, (tuple, list)):
         if len(value) != 2:
-            raise ValueError(f"[{op}] {name} is {value!r}; an integer or a pair is needed")
+            raise ValueError(f"[{op}] {name} is {words(value)}; an integer or a pair is needed")
         return integer(op, name, value[0], least), integer(op, name, value[1], least)
     number = integer(op, name, value, least)
     return number, number
@@ -177,7 +194,9 @@ def window(
     """The resolved window over an ``image`` of (h, w), and the output size (oh, ow)."""
     steps = pair(op, "strides", strides)
     spread = pair(op, "dilation", dilation)
-    if padding == "valid":
+    if not isinstance(padding, str):
+        margins = _explicit_padding(op, padding)
+    elif padding == "valid":
         margins = ((0, 0), (0, 0))
     elif padding == "same":
         margins = (
@@ -185,23 +204,31 @@ def window(
             same_padding(image[1], kernel[1], steps[1], spread[1]),
         )
     else:
-        margins = _explicit_padding(op, padding)
+        raise _padding_error(op, padding)
     size = (
         _output_size(op, image, kernel, steps, margins, spread, 0),
         _output_size(op, image, kernel, steps, margins, spread, 1),
+    )
+    # A step out of the image is as good as one to its edge, and kernels may walk over it.
+    steps = (
+        min(steps[0], image[0] + sum(margins[0])),
+        min(steps[1], image[1] + sum(margins[1])),
     )
     return Window(kernel, steps, margins, spread), size
 
 
 def _explicit_padding(op: str, padding: Any) -> tuple[Pair, Pair]:
     if isinstance(padding, (tuple, list)):
-        if len(padding) == 2 and all(isinstance(p, (tuple, list)) for p in padding):
-            return pair(op, "padding", padding[0], 0), pair(op, "padding", padding[1], 0)
-    elif not isinstance(padding, str):
-        both = pair(op, "padding", padding, 0)
-        return both, both
-    raise ValueError(
-        f"[{op}] padding is {padding!r}; 'valid', 'same', an integer, or pairs "
+        if len(padding) != 2 or not all(isinstance(p, (tuple, list)) for p in padding):
+            raise _padding_error(op, padding)
+        return pair(op, "padding", padding[0], 0), pair(op, "padding", padding[1], 0)
+    both = pair(op, "padding", padding, 0)
+    return both, both
+
+
+def _padding_error(op: str, padding: Any) -> ValueError:
+    return ValueError(
+        f"[{op}] padding is {words(padding)}; 'valid', 'same', an integer, or pairs "
         "((top, bottom), (left, right)) is needed"
     )
 
@@ -237,7 +264,7 @@ def window_output(image: Pair, over: Window) -> Pair:
 
 def check_elements(op: str, name: str, shape: tuple[int, ...]) -> None:
     """Refuse a result whose number of elements would overflow the kernels' 64-bit offsets."""
-    if math.prod(shape) > _MOST_ELEMENTS:
+    if math.prod(n or 1 for n in shape) >= _MOST_ELEMENTS:  # NumPy counts so for an empty array
         raise ValueError(
             f"[{op}] {name} would be {list(shape)}; fewer than 2**60 elements are needed"
         )

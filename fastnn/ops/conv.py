@@ -84,7 +84,7 @@ def col2im(
     shapes.check_floating("col2im", "cols", cols)
     shapes.check_rank("col2im", "cols", cols, "B*oh*ow C*fh*fw")
     if not isinstance(x_shape, (tuple, list)) or len(x_shape) != 4:
-        raise ValueError(f"[col2im] x_shape is {x_shape!r}; (B, C, h, w) is needed")
+        raise ValueError(f"[col2im] x_shape is {shapes.words(x_shape)}; (B, C, h, w) is needed")
     b, c, h, w = (
         shapes.integer("col2im", name, n, least)
         for name, n, least in zip("BChw", x_shape, (0, 1, 1, 1), strict=True)
@@ -271,7 +271,7 @@ def conv1d_forward(
     shapes.check_rank(op, "kernel", kernel, "k C/groups O")
     step = shapes.integer(op, "strides", strides, 1)
     spread = shapes.integer(op, "dilation", dilation, 1)
-    if padding == "causal":
+    if isinstance(padding, str) and padding == "causal":
         margins: Any = ((0, 0), ((kernel.shape[0] - 1) * spread, 0))
     elif isinstance(padding, str):
         margins = padding

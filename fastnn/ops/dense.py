@@ -47,6 +47,7 @@ def dense_forward(
     if bias is not None:
         shapes.check_same_dtype(op, "bias", bias, "x", x)
         shapes.check_shape(op, "bias", bias, (units,))
+    shapes.check_elements(op, "the result", (*x.shape[:-1], units))
     shapes.check_choice(op, "activation", activation, _FUSED)
     if activation == "linear":
         activation = None

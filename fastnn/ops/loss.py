@@ -76,6 +76,8 @@ def loss_forward(
     shapes.check_choice(op, "loss", loss, LOSSES)
     shapes.check_floating(op, "y_pred", y_pred)
     shapes.check_nonempty(op, "y_pred", y_pred, max(1, y_pred.ndim - 1))
+    from_logits = shapes.flag(op, "from_logits", from_logits)
+    keep = shapes.flag(op, "keep", keep)
     if from_logits and loss not in _CROSS_ENTROPIES:
         raise ValueError(f"[{op}] from_logits=True with {loss}; a cross-entropy is needed")
     limit = shapes.positive_number(op, "delta", delta)
@@ -85,8 +87,8 @@ def loss_forward(
     if flat:
         target = target[:, None]
     weight = None if sample_weight is None else _weight(op, sample_weight, prediction)
-    spec = LossSpec(loss, bool(from_logits), limit)
-    value, grad = backend.loss_forward(target, prediction, spec, weight, bool(keep))
+    spec = LossSpec(loss, from_logits, limit)
+    value, grad = backend.loss_forward(target, prediction, spec, weight, keep)
     if not keep:
         return value, None
     return value, LossSaved(name, spec, grad[:, 0] if flat else grad)
@@ -140,8 +142,12 @@ def loss_backward(saved: LossSaved, scale: float = 1.0) -> Array:
     Raises
     ------
     TypeError
-        If ``saved`` is not of `loss_forward`.
+        If ``saved`` is not of `loss_forward`, or ``scale`` is no number.
     """
     op = "loss_backward"
     shapes.check_saved(op, saved, LossSaved)
-    return saved.grad * float(scale)
+    try:
+        factor = float(scale)
+    except (TypeError, ValueError):
+        raise TypeError(f"[{op}] scale is {shapes.words(scale)}; a number is needed") from None
+    return saved.grad * factor

@@ -92,7 +92,7 @@ def _noise_shape(op: str, x: Array, noise_shape: Any) -> tuple[int, ...]:
         if all(m in (1, n) for m, n in zip(shape, x.shape, strict=True)):
             return tuple(int(m) for m in shape)
     raise ValueError(
-        f"[{op}] noise_shape is {noise_shape!r} for x {list(x.shape)}; "
+        f"[{op}] noise_shape is {shapes.words(noise_shape)} for x {list(x.shape)}; "
         "for each axis 1, its size or None is needed"
     )
 

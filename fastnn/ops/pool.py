@@ -53,6 +53,7 @@ def max_pool2d_forward(
     """
     op = "max_pool2d_forward"
     name, backend, window = _prepare(op, x, pool_size, strides, padding, data_format)
+    keep = shapes.flag(op, "keep", keep)
     y, offsets = backend.max_pool2d_forward(x, window, data_format, keep)
     if not keep:
         return y, None
@@ -112,7 +113,7 @@ def avg_pool2d_forward(
     """
     op = "avg_pool2d_forward"
     name, backend, window = _prepare(op, x, pool_size, strides, padding, data_format)
-    whole = bool(count_include_pad)
+    whole = shapes.flag(op, "count_include_pad", count_include_pad)
     y = backend.avg_pool2d_forward(x, window, data_format, whole)
     return y, PoolSaved(name, "avg", x.shape, window, data_format, None, None, whole)
 
@@ -183,6 +184,7 @@ def stochastic_pool2d_forward(
     """
     op = "stochastic_pool2d_forward"
     name, backend, window = _prepare(op, x, pool_size, strides, padding, data_format)
+    training, keep = shapes.flag(op, "training", training), shapes.flag(op, "keep", keep)
     if training and seed is None:
         raise ValueError(f"[{op}] training without a seed; an integer seed is needed")
     number = shapes.seed_number(op, seed) if training else None

@@ -101,17 +101,18 @@ def rnn_forward(
     if not isinstance(cell, str) or cell not in CELLS:
         shapes.check_choice(_FORWARD, "cell", cell, tuple(CELLS))
     kind = CELLS[cell]
-    if activation not in kind.activations:
+    if not isinstance(activation, str) or activation not in kind.activations:
         shapes.check_choice(_FORWARD, f"activation of {cell}", activation, kind.activations)
-    if keep not in ("gates", "states", None):
-        shapes.check_choice(_FORWARD, "keep", keep, ("gates", "states", None))
+    shapes.check_choice(_FORWARD, "keep", keep, ("gates", "states", None))
+    reset_after = shapes.flag(_FORWARD, "reset_after", reset_after)
+    reverse = shapes.flag(_FORWARD, "reverse", reverse)
     shapes.check_floating(_FORWARD, "x", x)
     shapes.check_rank(_FORWARD, "x", x, "T B I")
     shapes.check_nonempty(_FORWARD, "x", x, 2)
     T, B = x.shape[:2]
     H = _check_weights(x, weights, cell, kind.gates)
     shapes.check_elements(
-        _FORWARD, "gates", (T, B, max(kind.gates, saved_planes(cell, bool(reset_after))), H)
+        _FORWARD, "gates", (T, B, max(kind.gates, saved_planes(cell, reset_after)), H)
     )
     if initial is not None:
         initial = _check_initial(backend, initial, kind.states, x, (B, H))
@@ -133,8 +134,8 @@ def rnn_forward(
     spec = RnnSpec(
         cell,
         activation,
-        bool(reset_after),
-        bool(reverse),
+        reset_after,
+        reverse,
         lengths,
         mask,
         resets,
@@ -288,7 +289,8 @@ def _zoneout_rates(zoneout: Any, cell: str, states: tuple[str, ...]) -> tuple[fl
     if isinstance(zoneout, (tuple, list)):
         if len(zoneout) != 2:
             raise ValueError(
-                f"[{_FORWARD}] zoneout is {zoneout!r}; a rate or a pair of rates (h, c) is needed"
+                f"[{_FORWARD}] zoneout is {shapes.words(zoneout)}; a rate or a pair of rates "
+                "(h, c) is needed"
             )
         rates = (
             shapes.rate_number(_FORWARD, "zoneout of h", zoneout[0]),
