@@ -23,7 +23,7 @@ PEERS: dict[str, Peer] = {
         "fastnn.bench.peers.torch",
         ("torch",),
         "PyTorch",
-        "pip install torch --index-url https://download.pytorch.org/whl/cpu",
+        "pip install torch==2.13.0",
     ),
     "jax": Peer("fastnn.bench.peers.jax", ("jax",), "JAX", "pip install jax"),
     "tensorflow": Peer(
