@@ -1,6 +1,18 @@
 """Neural-network kernels for NumPy arrays, and a thin layer API with Keras 3's names.
 
-Nothing is imported before it is asked for: ``import fastnn`` costs next to nothing.
+Kernels are functions (`fastnn.ops`); forward gives what backward needs::
+
+    y, saved = fastnn.conv2d_forward(x, kernel, padding="same")
+    grads = fastnn.conv2d_backward(dy, saved)
+
+Layers (`fastnn.layers`) hold weights, and a model trains them::
+
+    model = fastnn.Sequential([fastnn.layers.LSTM(64), fastnn.layers.Dense(10, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(x_train, y_train, epochs=5)
+
+`set_backend` chooses who computes, `set_num_threads` on how many cores; ``python -m fastnn`` lists
+the commands. Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations
@@ -45,6 +57,8 @@ _FLAT = ("fastnn.dispatch", "fastnn.ops", "fastnn.types")  # every public name o
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = _version()
+    elif name == "__all__":
+        value = __dir__()
     elif name in _MODULES:
         return import_module(f"fastnn.{name}")
     elif name in _NAMES:

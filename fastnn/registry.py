@@ -76,6 +76,10 @@ class Configurable:
         """The constructor's arguments, as plain Python values (JSON can hold them)."""
         return {field: to_plain(getattr(self, field)) for field in self.config_fields}
 
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({given})"
+
     @classmethod
     def from_config(
         cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None

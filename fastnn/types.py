@@ -36,6 +36,19 @@ Array = Any
 Pair = tuple[int, int]
 
 
+def _brief(value: Any) -> str:
+    """An array as its dtype and shape, wherever it stands in a record."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, tuple):
+        parts = [_brief(item) for item in value]
+        if hasattr(value, "_fields"):
+            named = zip(value._fields, parts, strict=True)
+            return f"{type(value).__name__}({', '.join('='.join(pair) for pair in named)})"
+        return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
+    return repr(value)
+
+
 class Window(NamedTuple):
     """How a filter or a pool walks over an image, all resolved to integers.
 
@@ -63,6 +76,9 @@ class ConvSaved(NamedTuple):
     groups: int
     data_format: str  # "channels_last" or "channels_first"
     activation: str | None  # None, "relu", "tanh", "sigmoid": those whose derivative y alone gives
+
+    def __repr__(self) -> str:
+        return _brief(self)
 
 
 class ConvGrads(NamedTuple):
@@ -95,6 +111,9 @@ class PoolSaved(NamedTuple):
     offsets: Array | None = None
     x: Array | None = None
     count_include_pad: bool = False
+
+    def __repr__(self) -> str:
+        return _brief(self)
 
 
 # --------------------------------------------------------------------------- recurrent
@@ -160,6 +179,9 @@ class RnnSaved(NamedTuple):
     c: Array | None  # [T, B, H], LSTM
     gates: Array | None
 
+    def __repr__(self) -> str:
+        return _brief(self)
+
 
 class RnnGrads(NamedTuple):
     """Gradients of a recurrent call. ``weights`` has None where the weight was None.
@@ -185,6 +207,9 @@ class DenseSaved(NamedTuple):
     y: Array  # [..., O], after the activation
     activation: str | None
 
+    def __repr__(self) -> str:
+        return _brief(self)
+
 
 class DenseGrads(NamedTuple):
     """Gradients of dense: shapes of x, kernel and bias; None for what there is not."""
@@ -202,6 +227,9 @@ class ActivationSaved(NamedTuple):
     x: Array | None
     y: Array | None
 
+    def __repr__(self) -> str:
+        return _brief(self)
+
 
 class EmbeddingSaved(NamedTuple):
     """What embedding_backward needs."""
@@ -211,6 +239,9 @@ class EmbeddingSaved(NamedTuple):
     table_shape: tuple[int, int]  # (V, E)
     dtype: Any
 
+    def __repr__(self) -> str:
+        return _brief(self)
+
 
 class DropoutSaved(NamedTuple):
     """What dropout_backward needs: the mask is drawn again from the seed, not stored."""
@@ -219,6 +250,9 @@ class DropoutSaved(NamedTuple):
     rate: float
     seed: int
     noise_shape: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        return _brief(self)
 
 
 class LossSpec(NamedTuple):
@@ -235,3 +269,6 @@ class LossSaved(NamedTuple):
     backend: str
     spec: LossSpec
     grad: Array
+
+    def __repr__(self) -> str:
+        return _brief(self)

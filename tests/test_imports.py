@@ -152,3 +152,26 @@ def test_every_public_name_is_there():
 
 def test_the_version_is_a_text():
     assert fastnn.__version__[0].isdigit()
+
+
+def test_the_public_names_are_listed():
+    import fastnn
+
+    assert set(fastnn.__all__) == set(dir(fastnn))
+    assert {"Sequential", "layers", "conv2d_forward", "rnn_backward", "gradcheck"} <= set(
+        dir(fastnn)
+    )
+    for name in fastnn.__all__:
+        assert getattr(fastnn, name) is not None
+
+
+def test_records_and_objects_are_short_in_print():
+    import numpy as np
+
+    import fastnn
+
+    _, saved = fastnn.dense_forward(np.ones((200, 30)), np.ones((30, 4)), activation="relu")
+    text = repr(saved)
+    assert "x=float64[200, 30]" in text and "activation='relu'" in text and len(text) < 200
+    assert repr(fastnn.losses.Huber(2.0)) == "Huber(delta=2.0)"
+    assert repr(fastnn.layers.Dense(3, name="d")) == "<Dense 'd'>"

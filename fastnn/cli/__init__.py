@@ -19,7 +19,11 @@ COMMANDS = ("info", "selftest", "demo", "bench")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code (0 good, 1 failed, 2 wrong usage, 130 interrupted)."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 2
     try:
         return args.run(args)
     except UsageError as error:
@@ -37,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m fastnn", description="Fast neural-network kernels for NumPy arrays."
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands = parser.add_subparsers(dest="command", metavar="command")
     for name in COMMANDS:
         module = import_module(f"fastnn.cli.{name}")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
