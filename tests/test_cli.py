@@ -65,6 +65,14 @@ def test_no_command_and_an_unknown_one(capsys):
     assert "invalid choice: 'train'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("variable", ["FASTNN_ISA", "FASTNN_NUM_THREADS"])
+def test_a_wrong_variable_is_told_in_one_line(tmp_path, variable):
+    done = run("info", cwd=tmp_path, **{variable: "lots"})
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("fastnn info: [") and variable in line and "'lots'" in line
+
+
 def test_an_unknown_backend_in_the_environment(tmp_path):
     done = run("info", cwd=tmp_path, FASTNN_BACKEND="cuda")
     assert done.returncode != 0

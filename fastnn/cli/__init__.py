@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from fastnn import dispatch
 from fastnn.cli.errors import UsageError
 
 COMMANDS = ("info", "selftest", "demo", "bench")
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
+        _check_environment()
         return args.run(args)
     except UsageError as error:
         print(f"fastnn {args.command}: {error}", file=sys.stderr)
@@ -35,6 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"fastnn {args.command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _check_environment() -> None:
+    """FASTNN_ISA and FASTNN_NUM_THREADS are read when the kernels are imported."""
+    try:
+        dispatch.status()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _parser() -> argparse.ArgumentParser:
