@@ -51,7 +51,10 @@ def prepare(op: str, x: Any, y: Any, weight: Any, dtype: np.dtype, cast_features
 
 
 def _numeric(op: str, name: str, value: Any) -> Array:
-    array = dispatch.asarray(value)
+    try:
+        array = dispatch.asarray(value)
+    except (TypeError, ValueError):  # a list of rows of different lengths
+        raise ValueError(f"[{op}] {name} is {shapes.words(value)}; an array is needed") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"[{op}] {name} has dtype {array.dtype}; a real dtype is needed")
     if array.ndim == 0:

@@ -270,7 +270,7 @@ class EarlyStopping(_Monitor):
         start_from_epoch: int = 0,
     ) -> None:
         super().__init__(monitor, mode, min_delta)
-        self.patience = patience
+        self.patience = shapes.integer(type(self).__name__, "patience", patience, 0)
         self.verbose = verbose
         self.baseline = baseline
         self.restore_best_weights = restore_best_weights

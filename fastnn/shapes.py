@@ -29,6 +29,8 @@ def words(value: Any) -> str:
     """Any argument in words of one line: an array by its dtype and shape."""
     if getattr(value, "shape", ()) and hasattr(value, "dtype"):
         return f"an array {value.dtype} {list(value.shape)}"
+    if isinstance(value, (tuple, list)) and any(hasattr(item, "dtype") for item in value):
+        return f"a {type(value).__name__} of {len(value)}"
     text = " ".join(repr(value).split())
     return text if len(text) <= 100 else f"{text[:100]}..."
 

@@ -37,9 +37,7 @@ class Trainer(Layer):
     _loss_sum = 0.0
     _loss_count = 0
 
-    def compile(
-        self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Iterable[Any] | None = None
-    ) -> None:
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, metrics: Any = None) -> None:
         """Choose how to learn.
 
         Parameters
@@ -48,12 +46,14 @@ class Trainer(Layer):
         loss : str or Loss
             A cross-entropy after a last layer with softmax (or sigmoid, for the binary one) is
             computed from that layer's logits, which is exact where probabilities underflow.
-        metrics : iterable of str or Metric, optional
+        metrics : str or Metric, or iterable of them, optional
             "accuracy" becomes the binary, categorical or sparse one, by the shapes.
         """
         self.optimizer = optimizers.get(optimizer)
         self.loss = None if loss is None else losses.get(loss)
-        self.metrics = [get_metric(m) for m in (metrics or ())]
+        self.metrics = [
+            get_metric(m) for m in _listed("compile", "metrics", metrics, (str, Metric))
+        ]
         names = [m.name for m in self.metrics]
         if len(set(names)) != len(names) or "loss" in names:
             raise ValueError(f"[{self.name}] metrics named {names}; different names are needed")
@@ -67,7 +67,7 @@ class Trainer(Layer):
         batch_size: int | None = None,
         epochs: int = 1,
         verbose: int | str = "auto",
-        callbacks: Iterable[Callback] | None = None,
+        callbacks: Callback | Iterable[Callback] | None = None,
         validation_split: float = 0.0,
         validation_data: Sequence[Any] | None = None,
         shuffle: bool | np.random.Generator = True,
@@ -87,7 +87,7 @@ class Trainer(Layer):
             The epoch at which to stop; training goes over ``epochs - initial_epoch`` of them.
         verbose : {"auto", 0, 1, 2}
             0 silent, 1 a bar an epoch (a line, where tqdm is not installed), 2 a line an epoch.
-        callbacks : iterable of Callback, optional
+        callbacks : Callback or iterable of them, optional
         validation_split : float
             This last part of the data, taken before shuffling, is kept for validation.
         validation_data : (x, y) or (x, y, sample_weight), optional
@@ -104,13 +104,21 @@ class Trainer(Layer):
         History
         """
         batch_size = _batch_size("fit", batch_size)
+        epochs = shapes.integer("fit", "epochs", epochs, 0)
+        initial_epoch = shapes.integer("fit", "initial_epoch", initial_epoch, 0)
+        if not isinstance(shuffle, (bool, np.random.Generator)):
+            raise TypeError(
+                f"[fit] shuffle is {shapes.words(shuffle)}; a bool or a numpy.random.Generator is "
+                "needed"
+            )
+        callbacks = _listed("fit", "callbacks", callbacks, Callback)
         self._require_compiled("fit")
         data = self._prepare("fit", x, y, sample_weight)
         validation = None
         if validation_data is not None:
-            if len(validation_data) not in (2, 3):
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
                 raise ValueError(
-                    f"[fit] validation_data of {len(validation_data)} entries; (x, y) or (x, y, "
+                    f"[fit] validation_data is {shapes.words(validation_data)}; (x, y) or (x, y, "
                     "sample_weight) is needed"
                 )
             validation = self._prepare("fit", *validation_data)
@@ -128,7 +136,7 @@ class Trainer(Layer):
         progress = [ProgressBar(2 if verbose == 2 else 1)] if verbose else []
         params = {"epochs": epochs, "steps": batches.steps(data, batch_size), "verbose": verbose}
         # The bar comes last: what other callbacks print then stands above it.
-        hooks = CallbackList([self.history, *(callbacks or ()), *progress], self, params)
+        hooks = CallbackList([self.history, *callbacks, *progress], self, params)
         self.stop_training = False
         hooks.call("on_train_begin", {})
         logs: dict[str, float] = {}
@@ -334,6 +342,9 @@ class Trainer(Layer):
     def _ready(self, x: Array) -> None:
         if not self.built:
             self.build((None, *x.shape[1:]))
+        own = self._input_shape
+        if own is not None and len(own) != x.ndim:
+            raise ValueError(f"[{self.name}] x of shape {tuple(x.shape)}; {own} is needed")
         self.flat_weights()
 
     def flat_weights(self) -> list[Array]:
@@ -359,6 +370,16 @@ class Trainer(Layer):
             "loss": None if self.loss is None else serialize(self.loss),
             "metrics": [serialize(metric) for metric in self.metrics],
         }
+
+
+def _listed(op: str, name: str, value: Any, one: Any) -> list[Any]:
+    """What may be given alone, in a sequence, or not at all."""
+    if value is None or isinstance(value, one):
+        return [] if value is None else [value]
+    try:
+        return list(value)
+    except TypeError:
+        raise TypeError(f"[{op}] {name} is {shapes.words(value)}; a list is needed") from None
 
 
 def _batch_size(op: str, batch_size: int | None) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import dispatch, initializers
+from fastnn import dispatch, initializers, shapes
 from fastnn.arrays import assign, to_numpy
 from fastnn.registry import Config, Configurable, snake_case
 
@@ -78,6 +78,7 @@ class Layer(Configurable):
         self._gradients: dict[str, Array | None] = {}
         self._bound = False
         self._saved: Any = _NO_CALL
+        self._y_shape: Any = None  # of the last call's output; None where that is a tuple
 
     # ------------------------------------------------------------------ for subclasses
 
@@ -150,6 +151,7 @@ class Layer(Configurable):
         self._saved = _NO_CALL  # frees the last call's arrays before this one makes its own
         y, saved = self.forward(x, training, **kwargs)
         self._saved = saved if training else _INFERENCE
+        self._y_shape = getattr(y, "shape", None)
         return y
 
     def backward(self, dy: Any) -> Array:
@@ -169,11 +171,18 @@ class Layer(Configurable):
         ------
         RuntimeError
             If the last call was not made with ``training=True``.
+        ValueError
+            If ``dy`` has not the output's shape.
         """
         if self._saved is _NO_CALL or self._saved is _INFERENCE:
             what = "before a call" if self._saved is _NO_CALL else "after training=False"
             raise RuntimeError(
                 f"[{self.name}] backward {what}; a call with training=True is needed"
+            )
+        if dy is not None and self._y_shape not in (None, getattr(dy, "shape", ())):
+            raise ValueError(
+                f"[{self.name}] dy is {shapes.words(dy)}; an array of the output's shape "
+                f"{list(self._y_shape)} is needed"
             )
         return self.vjp(dy, self._saved)
 
@@ -258,6 +267,10 @@ class Layer(Configurable):
             raise ValueError(
                 f"[{self.name}] set_weights before the layer is built; a call of "
                 "build(input_shape) is needed"
+            )
+        if not isinstance(weights, Sequence):
+            raise TypeError(
+                f"[{self.name}] weights is {shapes.words(weights)}; a list of arrays is needed"
             )
         if len(weights) != len(own):
             raise ValueError(f"[{self.name}] {len(weights)} weights; {len(own)} are needed")

@@ -16,6 +16,13 @@ from fastnn.registry import Config, callable_name
 from fastnn.seeding import SeedGenerator, check_seed
 
 
+def _sizes(owner: str, name: str, value: Any, least: int = 1) -> tuple[Any, ...]:
+    """A tuple of sizes; None is one that is not known."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"[{owner}] {name} is {shapes.words(value)}; a tuple of sizes is needed")
+    return tuple(None if n is None else shapes.integer(owner, name, n, least) for n in value)
+
+
 class InputLayer(Layer):
     """Says the shape of one input, so that a `Sequential` can be built before it sees data.
 
@@ -36,7 +43,7 @@ class InputLayer(Layer):
         self, shape: Sequence[int | None], dtype: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.shape = tuple(shape)
+        self.shape = _sizes(self.name, "shape", shape)
         self.batch_input_shape = (None, *self.shape)
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
@@ -191,7 +198,12 @@ class Masking(Layer):
 
     def __init__(self, mask_value: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.mask_value = float(mask_value)
+        try:
+            self.mask_value = float(mask_value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"[{self.name}] mask_value is {shapes.words(mask_value)}; a number is needed"
+            ) from None
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
         """The input, zero at masked steps."""
@@ -255,7 +267,7 @@ class Reshape(Layer):
 
     def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.target_shape = tuple(int(n) for n in target_shape)
+        self.target_shape = _sizes(self.name, "target_shape", target_shape, -1)
         if self.target_shape.count(-1) > 1 or any(n < 1 and n != -1 for n in self.target_shape):
             raise ValueError(
                 f"[{self.name}] target_shape={target_shape!r}; positive sizes, at most one of them "
@@ -340,7 +352,9 @@ class Dropout(Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.rate = shapes.rate_number(self.name, "rate", rate)
-        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
+        self.noise_shape = (
+            None if noise_shape is None else _sizes(self.name, "noise_shape", noise_shape)
+        )
         self.seed = None if seed is None else check_seed(self.name, seed)
         self.seed_generator = SeedGenerator(seed)
 

@@ -367,6 +367,11 @@ class GlobalAveragePooling1D(_Average, _GlobalPooling):
             y, saved = super().forward(x, training)
             return y, (saved, None)
         last = self.data_format == "channels_last"
+        rows = (x.shape[0], x.shape[1 if last else 2])
+        if getattr(mask, "shape", None) != rows:
+            raise ValueError(
+                f"[{self.name}] mask is {shapes.words(mask)}; an array {list(rows)} is needed"
+            )
         kept = (mask[:, :, None] if last else mask[:, None, :]).astype(bool)
         steps = x.shape[1 if last else 2]
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -82,7 +82,17 @@ class Bidirectional(_Wrapper):
             backward_layer = _direction(layer, "backward_", True)
         self.backward_layer = backward_layer
         same = ("return_sequences", "return_state", "stateful")
-        differing = [f for f in same if getattr(layer, f) != getattr(backward_layer, f, None)] + [
+        if not isinstance(backward_layer, RecurrentLayer):
+            raise TypeError(
+                f"[{self.name}] backward_layer is {backward_layer!r}; a SimpleRNN, LSTM or GRU is "
+                "needed"
+            )
+        if merge_mode in ("sum", "mul", "ave") and backward_layer.units != layer.units:
+            raise ValueError(
+                f"[{self.name}] {layer.units} and {backward_layer.units} units with merge_mode "
+                f"{merge_mode!r}; the same number is needed"
+            )
+        differing = [f for f in same if getattr(layer, f) != getattr(backward_layer, f)] + [
             "go_backwards"
         ] * (layer.go_backwards == backward_layer.go_backwards)
         if differing:
@@ -114,6 +124,12 @@ class Bidirectional(_Wrapper):
         """Both directions, merged. ``steps`` are mask, lengths and resets."""
         ahead = back = None
         if initial_state is not None:
+            count = 2 * self.forward_layer.states_per_cell
+            if not isinstance(initial_state, (tuple, list)) or len(initial_state) != count:
+                raise ValueError(
+                    f"[{self.name}] initial_state is {shapes.words(initial_state)}; a list of "
+                    f"{count} states, the forward layer's first, is needed"
+                )
             half = len(initial_state) // 2
             ahead, back = initial_state[:half], initial_state[half:]
         y = self.forward_layer(x, training, initial_state=ahead, **steps)
@@ -142,6 +158,10 @@ class Bidirectional(_Wrapper):
                 )
             states = dy[outputs:]
             dy = dy[:outputs] if self.merge_mode is None else dy[0]
+        elif self.merge_mode is None and dy is not None and not _is_pair(dy):
+            raise ValueError(
+                f"[{self.name}] dy is {shapes.words(dy)}; the gradients of both outputs are needed"
+            )
         d_ahead, d_back = self._in_order(*self._split(dy, saved))
         if states:
             half = len(states) // 2
@@ -210,6 +230,10 @@ class Bidirectional(_Wrapper):
         if self.merge_mode is None:
             return (shape, shape, *states)
         return (shape, *states) if states else shape
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2
 
 
 def _direction(layer: RecurrentLayer, prefix: str, backwards: bool) -> Any:
