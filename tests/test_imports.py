@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,24 +122,18 @@ def test_nothing_heavy_is_imported(statement):
         f"import sys; {statement}; "
         f"print(*{{m.partition('.')[0] for m in sys.modules}} & {set(HEAVY + OPTIONAL)!r})"
     )
+    # From elsewhere: a source tree in the current folder would hide an installed package.
+    root = str(Path(fastnn.__file__).parents[1])
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=os.sep,
+        env=os.environ | {"PYTHONPATH": root},
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == ""
-
-
-def test_import_is_quick():
-    # The bound is 60 ms above NumPy; the least of five, because a neighbour may have the processor.
-    code = (
-        "import numpy, time; start = time.perf_counter(); import fastnn; "
-        "print(time.perf_counter() - start)"
-    )
-    times = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
-        for _ in range(5)
-    ]
-    assert min(times) < 0.060
 
 
 def test_every_public_name_is_there():

@@ -43,6 +43,7 @@ def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", "from fastnn.kernels.cpu import _runtime as r\n" + code],
         env=environment | variables,
+        cwd=os.sep,  # a source tree in the current folder would hide an installed package
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
