@@ -115,6 +115,19 @@ def test_the_same_bits_for_any_number_of_threads(shape, data_format, engine, dty
             np.testing.assert_array_equal(one, two)
 
 
+def test_columns_are_the_same_bits_for_any_number_of_threads(dtype):
+    x = np.random.default_rng(4).standard_normal((3, 5, 70, 61)).astype(dtype)
+    window = Window((3, 3), (2, 1), ((1, 1), (0, 2)), (1, 2))
+    results = []
+    for threads in (1, 2, 4):
+        _runtime.set_num_threads(threads)
+        columns = _conv.im2col(x, window)
+        results.append((columns, _conv.col2im(columns, x.shape, window)))
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
 @pytest.mark.parametrize("engine", ["channels", "pixels"])
 @pytest.mark.parametrize("mean", [0.0, 100.0])
 def test_rounding_is_at_most_that_of_a_plain_sum(engine, mean):

@@ -207,7 +207,7 @@ def test_pooling_of_special_values(h, w, size, strides, padding, data_format, dt
             np.testing.assert_array_equal(actual, expected)
 
 
-@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("threads", [2, 3, 4])
 def test_threads_do_not_change_a_bit(threads, dtype, isa, rng):
     x = rng.standard_normal((3, 6, 90, 70)).astype(dtype)
     window = Window((3, 3), (2, 2), ((1, 1), (1, 1)))
@@ -221,9 +221,15 @@ def test_threads_do_not_change_a_bit(threads, dtype, isa, rng):
             y = _pool.average_forward(x, window, data_format, False)
             yield from (y, _pool.average_backward(y, x.shape, window, data_format, False))
             yield from _pool.stochastic_forward(np.abs(x), window, data_format, 3, True)
+            y, _ = _pool.stochastic_forward(np.abs(x), window, data_format, None, False)
+            yield from (y, _pool.stochastic_backward(y, np.abs(x), window, data_format))
         yield _pointwise.dropout(x, 0.5, 9, x.shape)
-        yield _pointwise.activation_forward(x, "softmax")
-        yield _pointwise.activation_forward(x, "gelu")
+        yield _pointwise.dropout(x, 0.5, 9, (3, 1, 90, 1))
+        yield _pointwise.random_uniform((100_003,), 9, 2, str(dtype))
+        for name in ACTIVATIONS:
+            y = _pointwise.activation_forward(x, name)
+            yield from (y, _pointwise.activation_backward(x, y, name))
+        yield _pointwise.embedding_forward(indices, rows)
         yield _pointwise.embedding_backward(rows, indices, (40, 33))
         for name in LOSSES:
             labels = (
