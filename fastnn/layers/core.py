@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from fastnn import initializers, ops, shapes
 from fastnn.layers.activated import ActivatedLayer, check_activation
 from fastnn.layers.base import Array, Layer, Shape
 from fastnn.layers.windows import check_data_format
-from fastnn.registry import Config, callable_name
+from fastnn.registry import Config
 from fastnn.seeding import SeedGenerator, check_seed
 
 
@@ -37,6 +37,7 @@ class InputLayer(Layer):
 
     supports_masking = True
     casts_input = False
+    is_symbolic = True
     config_fields = ("shape",)
 
     def __init__(
@@ -371,92 +372,6 @@ class Dropout(Layer):
         return dy if saved is None else ops.dropout_backward(dy, saved)
 
 
-class Lambda(Layer):
-    """A function of yours as a layer.
-
-    There is no automatic differentiation here: training through it needs ``gradient``.
-
-    Parameters
-    ----------
-    function : callable
-        ``function(x) -> y``, on batches.
-    gradient : callable, optional
-        ``gradient(dy, x, y) -> dx``.
-    output_shape : tuple of int or None, or callable, optional
-        Shape of one output without the batch, or a function of the input's shape with the batch.
-        Default: that of the input.
-
-    Notes
-    -----
-    Functions are saved by name only: `load_model` needs them in ``custom_objects``.
-    """
-
-    config_fields = ("function", "gradient", "output_shape")
-
-    def __init__(
-        self,
-        function: Callable[[Array], Array],
-        gradient: Callable[[Array, Array, Array], Array] | None = None,
-        output_shape: Sequence[int | None] | Callable[[Shape], Shape] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        if not callable(function):
-            raise TypeError(f"[{self.name}] function={function!r}; a function is needed")
-        self.function = function
-        self.gradient = gradient
-        self.output_shape = output_shape
-
-    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
-        """``function(x)``."""
-        y = self.function(x)
-        return y, (x, y)
-
-    def vjp(self, dy: Array, saved: Any) -> Array:
-        """``gradient(dy, x, y)``."""
-        if self.gradient is None:
-            raise RuntimeError(
-                f"[{self.name}] backward through a Lambda without a gradient; "
-                "Lambda(function, gradient=...) is needed"
-            )
-        return self.gradient(dy, *saved)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """By ``output_shape``."""
-        if self.output_shape is None:
-            return tuple(input_shape)
-        if callable(self.output_shape):
-            return tuple(self.output_shape(input_shape))
-        return (input_shape[0], *self.output_shape)
-
-    def get_config(self) -> Config:
-        """The constructor's arguments, functions by their names."""
-        config = {**super().get_config()}
-        for field in self.config_fields:
-            value = getattr(self, field)
-            if callable(value):
-                config[field] = {"function": callable_name(value)}
-        return config
-
-    @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None
-    ) -> Any:
-        """The layer again; its functions are looked up in ``custom_objects``."""
-        arguments = dict(config)
-        for field in cls.config_fields:
-            value = arguments.get(field)
-            if isinstance(value, Mapping):
-                name = value["function"]
-                if name not in (custom_objects or {}):
-                    raise ValueError(
-                        f"[Lambda] the function {name!r} is not known; "
-                        f"custom_objects={{{name!r}: function}} is needed"
-                    )
-                arguments[field] = custom_objects[name]  # type: ignore[index]
-        return cls(**arguments)
-
-
 __all__ = [
     "Activation",
     "Dense",
@@ -465,7 +380,6 @@ __all__ = [
     "Flatten",
     "Input",
     "InputLayer",
-    "Lambda",
     "Masking",
     "Reshape",
 ]
