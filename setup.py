@@ -37,7 +37,11 @@ STUB = """\
 #define VBYTES {vector_bytes}
 #define VREGS {registers}
 #if {has_target}
+#if {has_tiles} && __GNUC__ >= 11
+#pragma GCC target("{target},amx-tile,amx-bf16")
+#else
 #pragma GCC target("{target}")
+#endif
 #endif
 #define REAL_IS_DOUBLE {is_double}
 #include "{family}.inc"
@@ -77,6 +81,7 @@ def stub_text(family: str, isa: str, dtype: str) -> str:
         registers=registers,
         target=target,
         has_target=int(bool(target)),
+        has_tiles=int(isa == "avx512"),
         is_double=int(dtype == "f64"),
     )
 

@@ -21,7 +21,7 @@ cdef extern from "runtime_private.h":
 
 
 MAX_THREADS = FNN_MAX_THREADS
-ISAS = ("base", "avx2", "avx512")  # in the order of runtime.h
+ISAS = ("base", "avx2", "avx512", "amx")  # in the order of runtime.h
 CORES = available_cores()
 
 cdef const fnn_runtime *runtime = fnn_start(CORES)
@@ -29,9 +29,10 @@ table = PyCapsule_New(<void *> runtime, FNN_RUNTIME_CAPSULE, NULL)
 
 
 def isa():
-    """The instruction set that the kernels use: "base", "avx2" or "avx512".
+    """The instruction set that the kernels use: "base", "avx2", "avx512" or "amx".
 
-    "base" is what every machine of the architecture has: SSE2 on x86-64, NEON on arm64. The best
+    "base" is what every machine of the architecture has: SSE2 on x86-64, NEON on arm64. "amx" is AVX-512 with
+    the tile unit, which large float32 products go to. The best
     that the machine offers is taken, unless the environment variable FASTNN_ISA names a lower one.
     """
     return ISAS[runtime.isa]

@@ -36,7 +36,7 @@
     extern FNN_HIDDEN const type type##_avx2_f32, type##_avx2_f64;           \
     extern FNN_HIDDEN const type type##_avx512_f32, type##_avx512_f64;
 #define FNN_PICK_TABLE(type, isa, is_double)                                              \
-    ((isa) == FNN_AVX512 ? ((is_double) ? &type##_avx512_f64 : &type##_avx512_f32)        \
+    ((isa) >= FNN_AVX512 ? ((is_double) ? &type##_avx512_f64 : &type##_avx512_f32)        \
      : (isa) == FNN_AVX2 ? ((is_double) ? &type##_avx2_f64 : &type##_avx2_f32)            \
                          : ((is_double) ? &type##_base_f64 : &type##_base_f32))
 #else

@@ -21,13 +21,14 @@
 
 #define FNN_RUNTIME_CAPSULE "fastnn.kernels.cpu._runtime.table"
 
-enum { FNN_BASE = 0, FNN_AVX2 = 1, FNN_AVX512 = 2, FNN_ISAS = 3 };
+/* FNN_AMX is AVX-512 with the tile unit: the same functions, which look at `isa` where it helps. */
+enum { FNN_BASE = 0, FNN_AVX2 = 1, FNN_AVX512 = 2, FNN_AMX = 3, FNN_ISAS = 4 };
 
 typedef void (*fnn_task)(void *context, long task);
 typedef void (*fnn_member)(void *context, int member, int size, void *team);
 
 typedef struct {
-    int isa;                                     /* one of FNN_BASE .. FNN_AVX512 */
+    int isa;                                     /* one of FNN_BASE .. FNN_AMX */
     int (*threads)(void);                        /* how many threads a call may use now */
     void (*run)(fnn_task fn, void *context, long tasks, int threads);
     void (*team)(fnn_member fn, void *context, int threads);

@@ -12,6 +12,7 @@ cdef extern from "runtime.h":
         FNN_BASE
         FNN_AVX2
         FNN_AVX512
+        FNN_AMX
         FNN_ISAS
     ctypedef void (*fnn_task)(void *context, long task) noexcept nogil
     ctypedef void (*fnn_member)(void *context, int member, int size, void *team) noexcept nogil

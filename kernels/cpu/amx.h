@@ -1,0 +1,272 @@
+/* float32 products on the AMX unit: each operand as three bf16 parts, six tile products.
+ *
+ *     a = a1 + a2 + a3      8 bits of the fraction each: all 24 of a float32, exactly
+ *     a b = a1 b3 + a1 b2 + a2 b2 + a2 b1 + a3 b1 + a1 b1      + what is under 2^-24 |a b|
+ *
+ * A tile product adds 16 x 32 times 32 x 16 in 16 cycles, so six of them make 85 float32 products a
+ * cycle, where two AVX-512 FMAs make 32. The products are added within a tile in pairs of chains of 16,
+ * which rounds less often than one FMA after another.
+ *
+ *     left   [k blocks][3][ld][32]            right  [column vectors][k blocks][3][16 pairs][16][2]
+ *            rows as they come, 32 columns           two rows of B side by side, 16 columns
+ *            of A to a block                         (what the unit reads as one tile)
+ *
+ *                       k block of 32:  b1 b2 b3
+ *                       +---------+---------+
+ *                       | 16 cols | 16 cols |         2 x 2 tiles of sums in tmm0..3, two tiles of A in
+ *      a1 a2 a3         +---------+---------+         tmm4, tmm5, two of B in tmm6, tmm7: in the order
+ *      +-------------+  |  tmm0   |  tmm1   |         a1b3 a1b2 a2b2 a2b1 a3b1 a1b1 each product changes
+ *      | 16 rows x 32|  +---------+---------+         one side only: 14 loads for 24 products.
+ *      | 16 rows x 32|  |  tmm2   |  tmm3   |         With 16 rows or fewer: 1 x 4, a1 a2 a3 in tmm4..6
+ *      +-------------+  +---------+---------+         and B in tmm7: 15 loads for 24.
+ *
+ * Both orders are the same for each sum, so a row's result does not depend on the rows beside it.
+ *
+ * Infinities, NaN and values above 2^127 (1 + 2^-1 + .. ) do not split. Whoever splits says so, and the
+ * call is made again with FMA (mac.h). Of values under 2^-108 the last part is a denormal and is lost:
+ * an error under 2^-126.
+ */
+#ifndef FNN_AMX_H
+#define FNN_AMX_H
+
+#if defined(__AMX_BF16__) && VBYTES == 64 && !REAL_IS_DOUBLE
+#define FNN_HAS_AMX 1
+#else
+#define FNN_HAS_AMX 0
+#endif
+
+typedef uint16_t bf16;
+
+#define AMX_K 32                    /* products in a block of k */
+#define AMX_RIGHT (3 * 16 * 32)     /* numbers of a right block: three tiles */
+
+/* Rows of a left operand in memory: room to read 16 from any row on, and no distance between parts that
+ * is a multiple of 2 kB, so that the tiles of a row do not share cache sets. */
+static inline long amx_ld(long rows) { return (rows + 30) / 16 * 16 | 16; }
+
+#if FNN_HAS_AMX
+
+/* ---------------------------------------------------------------- splitting */
+
+/* Three bf16 in the upper halves of the lanes (the lower are zero); nonzero when a lane does not split. */
+FNN_INLINE __mmask16 amx_split(vec a, __m512i part[3])
+{
+    const __m512i half = _mm512_set1_epi32(0x8000), top = _mm512_set1_epi32((int)0xffff0000u);
+    part[0] = _mm512_and_si512(_mm512_add_epi32((__m512i)a, half), top);
+    __m512 rest = (__m512)a - (__m512)part[0];
+    part[1] = _mm512_and_si512(_mm512_add_epi32((__m512i)rest, half), top);
+    rest -= (__m512)part[1];
+    part[2] = (__m512i)rest;
+    return _mm512_cmp_ps_mask(rest, rest, _CMP_UNORD_Q);
+}
+
+/* The upper halves of the lanes of a, then those of b. */
+FNN_INLINE __m512i amx_join(__m512i a, __m512i b)
+{
+    static const uint16_t odd[32] __attribute__((aligned(64))) = {
+        1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+        33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+    return _mm512_permutex2var_epi16(a, *(const __m512i *)odd, b);
+}
+
+/* Columns u .. u + 15 of one row of a left operand, u a multiple of 16. `left` is at its row 0. */
+FNN_INLINE __mmask16 amx_put_left(bf16 *left, long ld, long r, long u, vec a)
+{
+    __m512i part[3];
+    __mmask16 bad = amx_split(a, part);
+    bf16 *dst = left + (u / AMX_K * 3 * ld + r) * AMX_K + u % AMX_K;
+    for (int j = 0; j < 3; j++, dst += ld * AMX_K)
+        _mm256_store_si256((__m256i *)dst, _mm512_castsi512_si256(amx_join(part[j], part[j])));
+    return bad;
+}
+
+/* Row k of one column vector of a right operand. A row writes its own halves of the lanes alone, so
+ * two threads may write neighbouring rows. */
+FNN_INLINE void amx_put_right(bf16 *right, long k, const __m512i part[3])
+{
+    bf16 *dst = right + k / AMX_K * AMX_RIGHT + k % AMX_K / 2 * 32;
+    for (int j = 0; j < 3; j++, dst += 16 * 32) {
+        if (k & 1) _mm512_mask_storeu_epi16(dst, 0xaaaaaaaau, part[j]);
+        else _mm512_mask_storeu_epi16(dst, 0x55555555u, _mm512_srli_epi32(part[j], 16));
+    }
+}
+
+/* One right block from the rows of a matrix: rows 0 .. 31 of 16 columns, `load(context, row)` each. */
+#define AMX_PACK_RIGHT(dst, bad, LOAD)                                                            \
+    for (long i_ = 0; i_ < 16; i_++) {                                                            \
+        __m512i even_[3], odd_[3];                                                                \
+        bad |= amx_split(LOAD(2 * i_), even_) | amx_split(LOAD(2 * i_ + 1), odd_);                \
+        for (int j_ = 0; j_ < 3; j_++)                                                            \
+            _mm512_store_si512((dst) + (j_ * 16 + i_) * 32,                                       \
+                               _mm512_or_si512(_mm512_srli_epi32(even_[j_], 16), odd_[j_]));      \
+    }
+
+/* One right block from rows that are its columns: LOAD(n, h) is k = 16 h .. 16 h + 15 of column n. */
+#define AMX_PACK_RIGHT_TRANSPOSED(dst, bad, LOAD)                                                 \
+    do {                                                                                          \
+        vec pairs_[3][LANES];                                                                     \
+        for (long n_ = 0; n_ < 16; n_++) {                                                        \
+            __m512i low_[3], high_[3];                                                            \
+            bad |= amx_split(LOAD(n_, 0), low_) | amx_split(LOAD(n_, 1), high_);                  \
+            for (int j_ = 0; j_ < 3; j_++) pairs_[j_][n_] = (vec)amx_join(low_[j_], high_[j_]);   \
+        }                                                                                         \
+        for (int j_ = 0; j_ < 3; j_++) {                                                          \
+            transpose_lanes(pairs_[j_]);                                                          \
+            memcpy((dst) + j_ * 16 * 32, pairs_[j_], 1024);                                       \
+        }                                                                                         \
+    } while (0)
+
+/* ---------------------------------------------------------------- tiles */
+
+/* All tiles of `rows` rows, 1 to 16, but tmm7, which holds B; with 16 any tile may hold B. */
+static inline void amx_begin(long rows)
+{
+    struct { uint8_t palette, start, zero[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {.palette = 1};
+    for (int i = 0; i < 8; i++) {
+        config.bytes[i] = 64;
+        config.rows[i] = i == 7 ? 16 : (uint8_t)rows;
+    }
+    _tile_loadconfig(&config);
+}
+
+static inline void amx_end(void) { _tile_release(); }
+
+/* `lines` cache lines are asked for with each block of k. */
+typedef struct {
+    const char *at;
+    long lines;
+} amx_prefetch;
+
+FNN_INLINE void amx_fetch(amx_prefetch *ahead)
+{
+    for (long i = 0; i < ahead->lines; i++) __builtin_prefetch(ahead->at + i * 64, 0, 2);
+    ahead->at += ahead->lines * 64;
+}
+
+#define AMX_LOAD(t, p) _tile_loadd(t, p, 64)
+#define AMX_FOUR                 \
+    _tile_dpbf16ps(0, 4, 6);     \
+    _tile_dpbf16ps(1, 4, 7);     \
+    _tile_dpbf16ps(2, 5, 6);     \
+    _tile_dpbf16ps(3, 5, 7);
+
+/* sums [32][16 of v] (+)= left rows times two column vectors; `stride` bytes between rows of sums, the
+ * second column's sums `beside` bytes after the first's, the second 16 rows' `below` bytes. */
+static __attribute__((noinline)) void amx_2x2(void *sums, long stride, long beside, long below, int add,
+                                              const bf16 *left, long ld, long next_rows, const bf16 *right0,
+                                              const bf16 *right1, long blocks, amx_prefetch *ahead)
+{
+    char *c = sums;
+    if (add) {
+        _tile_loadd(0, c, stride);
+        _tile_loadd(1, c + beside, stride);
+        _tile_loadd(2, c + below, stride);
+        _tile_loadd(3, c + below + beside, stride);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    long part = ld * AMX_K;
+    for (long k = 0; k < blocks; k++, left += 3 * part, right0 += AMX_RIGHT, right1 += AMX_RIGHT) {
+        const bf16 *below_left = left + next_rows;
+        AMX_LOAD(4, left);
+        AMX_LOAD(5, below_left);
+        AMX_LOAD(6, right0 + 1024);
+        AMX_LOAD(7, right1 + 1024);
+        AMX_FOUR /* a1 b3 */
+        AMX_LOAD(6, right0 + 512);
+        AMX_LOAD(7, right1 + 512);
+        AMX_FOUR /* a1 b2 */
+        AMX_LOAD(4, left + part);
+        AMX_LOAD(5, below_left + part);
+        AMX_FOUR /* a2 b2 */
+        AMX_LOAD(6, right0);
+        AMX_LOAD(7, right1);
+        AMX_FOUR /* a2 b1 */
+        AMX_LOAD(4, left + 2 * part);
+        AMX_LOAD(5, below_left + 2 * part);
+        AMX_FOUR /* a3 b1 */
+        AMX_LOAD(4, left);
+        AMX_LOAD(5, below_left);
+        AMX_FOUR /* a1 b1 */
+        if (ahead) amx_fetch(ahead);
+    }
+    _tile_stored(0, c, stride);
+    _tile_stored(1, c + beside, stride);
+    _tile_stored(2, c + below, stride);
+    _tile_stored(3, c + below + beside, stride);
+}
+
+#define AMX_VECTOR(v)                                 \
+    if (mask >> v & 1) {                              \
+        const bf16 *b = right + v * vector;           \
+        AMX_LOAD(7, b + 1024);                        \
+        _tile_dpbf16ps(v, 4, 7); /* a1 b3 */          \
+        AMX_LOAD(7, b + 512);                         \
+        _tile_dpbf16ps(v, 4, 7); /* a1 b2 */          \
+        _tile_dpbf16ps(v, 5, 7); /* a2 b2 */          \
+        AMX_LOAD(7, b);                               \
+        _tile_dpbf16ps(v, 5, 7); /* a2 b1 */          \
+        _tile_dpbf16ps(v, 6, 7); /* a3 b1 */          \
+        _tile_dpbf16ps(v, 4, 7); /* a1 b1 */          \
+    }
+
+/* tmm0..3 += up to 16 rows of left times the column vectors in `mask`, `vector` numbers apart. */
+FNN_INLINE void amx_1x4(const int mask, const bf16 *left, long ld, const bf16 *right, long vector, long blocks)
+{
+    long part = ld * AMX_K;
+    for (long k = 0; k < blocks; k++, left += 3 * part, right += AMX_RIGHT) {
+        AMX_LOAD(4, left);
+        AMX_LOAD(5, left + part);
+        AMX_LOAD(6, left + 2 * part);
+        AMX_VECTOR(0)
+        AMX_VECTOR(1)
+        AMX_VECTOR(2)
+        AMX_VECTOR(3)
+    }
+}
+
+FNN_INLINE void amx_zero_four(void)
+{
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+}
+
+/* tmm0..3, those in `mask`, into sums [16][4 vectors]. */
+FNN_INLINE void amx_store_four(const int mask, vec (*sums)[4])
+{
+    if (mask & 1) _tile_stored(0, &sums[0][0], 256);
+    if (mask & 2) _tile_stored(1, &sums[0][1], 256);
+    if (mask & 4) _tile_stored(2, &sums[0][2], 256);
+    if (mask & 8) _tile_stored(3, &sums[0][3], 256);
+}
+
+/* sums [rows][nv vectors] = rows of left times nv <= 4 column vectors, rows <= 32. With more than 16
+ * rows the tiles must have 16; the 32 rows are then all written. */
+static void amx_product(vec (*sums)[4], const bf16 *left, long ld, long rows, int nv, const bf16 *right,
+                        long vector, long blocks, amx_prefetch *ahead)
+{
+    if (rows > 16 && nv % 2 == 0) {
+        for (int v = 0; v < nv; v += 2)
+            amx_2x2(&sums[0][v], 256, 64, 16 * 256, 0, left, ld, 16 * AMX_K, right + v * vector,
+                    right + (v + 1) * vector, blocks, ahead);
+        return;
+    }
+    for (long r = 0; r < rows; r += 16) {
+        const bf16 *a = left + r * AMX_K;
+        amx_zero_four();
+        switch (nv) {
+        case 1: amx_1x4(1, a, ld, right, vector, blocks); amx_store_four(1, sums + r); break;
+        case 2: amx_1x4(3, a, ld, right, vector, blocks); amx_store_four(3, sums + r); break;
+        case 3: amx_1x4(7, a, ld, right, vector, blocks); amx_store_four(7, sums + r); break;
+        case 4: amx_1x4(15, a, ld, right, vector, blocks); amx_store_four(15, sums + r); break;
+        }
+    }
+}
+
+#endif
+#endif
