@@ -43,6 +43,7 @@ _MODULES = (
     "types",
 )
 _NAMES = {
+    "Model": "fastnn.functional",
     "Sequential": "fastnn.models",
     "get_num_threads": "fastnn.threads",
     "gradcheck": "fastnn.gradient_check",

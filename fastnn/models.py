@@ -1,4 +1,4 @@
-"""Sequential: a stack of layers that trains."""
+"""Sequential: a stack of layers that trains; what it shares with other models of layers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,119 @@ from fastnn.layers.base import Array, Layer, Shape
 from fastnn.registry import Config, deserialize, layer_table, serialize
 from fastnn.training import Trainer
 
-__all__ = ["Sequential"]
+__all__ = ["Container", "Sequential"]
 
 
-class Sequential(Trainer):
+class Container(Trainer):
+    """What a model of layers is, however they are joined.
+
+    Subclasses keep ``layers`` in an order in which they can be computed, the last one giving the
+    output, and set ``_output_shape`` and ``_mask``.
+    """
+
+    uses_mask = True
+    layers: list[Layer]
+    _output_shape: Any = None
+
+    def layer_shapes(self) -> Sequence[Any]:
+        """Output shape of every layer, batch included; None where it is not known yet."""
+        raise NotImplementedError(f"[{self.name}] {type(self).__name__} has no layer_shapes")
+
+    def sublayers(self) -> Sequence[Layer]:
+        """The layers."""
+        return self.layers
+
+    @property
+    def input_shape(self) -> Shape | None:
+        """Shape for which the model was built, batch included; None before."""
+        return self._input_shape
+
+    @property
+    def output_shape(self) -> Shape | None:
+        """Shape of the output, batch included; None before the model is built."""
+        return self._output_shape if self.built else None
+
+    def get_layer(self, name: str) -> Layer:
+        """The layer of that name."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise ValueError(
+            f"[{self.name}] no layer named {name!r}; one of "
+            f"{', '.join(layer.name for layer in self.layers)} is needed"
+        )
+
+    def reset_states(self) -> None:
+        """Forget the states of all stateful layers."""
+        for layer in self.leaves():
+            if layer is not self and hasattr(layer, "reset_states"):
+                layer.reset_states()
+
+    def _cast(self, x: Any) -> Array:
+        return x if hasattr(x, "dtype") else dispatch.asarray(x)  # the first layer casts
+
+    def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
+        """That of the last layer, from the last call."""
+        return self._mask
+
+    # ------------------------------------------------------------------ description and files
+
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+        """Print a table of layers, output shapes and numbers of weights.
+
+        Parameters
+        ----------
+        print_fn : callable
+            Gets each line.
+        """
+        rows = [("Layer (type)", "Output shape", "Weights")]
+        for layer, shape in zip(self.layers, self.layer_shapes(), strict=True):
+            count = f"{layer.count_params():,}" if layer.built else "not built"
+            rows.append((f"{layer.name} ({type(layer).__name__})", str(shape or "?"), count))
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = [
+            f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}" for row in rows
+        ]
+        rule = "-" * len(lines[0])
+        print_fn(f"Model {self.name!r}")
+        for line in (rule, lines[0], rule, *lines[1:], rule):
+            print_fn(line)
+        if self.built:
+            total = self.count_params()
+            free = sum(
+                int(weight.size)
+                for layer in self.trainable_leaves()
+                for weight in layer._weights.values()
+            )
+            print_fn(f"{total:,} weights, {free:,} of them trainable")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save configuration, weights and the optimizer's state into one safetensors file.
+
+        The file is complete or not there at all. `fastnn.load_model` reads it.
+
+        Parameters
+        ----------
+        path : str or path
+        """
+        from fastnn import saving
+
+        saving.save_model(self, path)
+
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Save the weights alone; see `load_weights`."""
+        from fastnn import saving
+
+        saving.save_weights(self, path)
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Set the weights from a file of `save` or `save_weights`."""
+        from fastnn import saving
+
+        saving.load_weights(self, path)
+
+
+class Sequential(Container):
     """Layers one after the other. It is a layer itself and can stand in another model.
 
     Parameters
@@ -31,8 +140,6 @@ class Sequential(Trainer):
     >>> model.count_params()
     28360
     """
-
-    uses_mask = True
 
     def __init__(
         self,
@@ -74,10 +181,6 @@ class Sequential(Trainer):
         if self.batch_input_shape is not None:
             self.build(self.batch_input_shape)
 
-    def sublayers(self) -> Sequence[Layer]:
-        """The layers."""
-        return self.layers
-
     def create_weights(self, input_shape: Shape) -> None:
         """Build every layer."""
         self._output_shape: Any = tuple(input_shape)
@@ -101,36 +204,16 @@ class Sequential(Trainer):
             shape = layer.compute_output_shape(shape)
         return shape
 
-    @property
-    def input_shape(self) -> Shape | None:
-        """Shape for which the model was built, batch included; None before."""
-        return self._input_shape
-
-    @property
-    def output_shape(self) -> Shape | None:
-        """Shape of the output, batch included; None before the model is built."""
-        return self._output_shape if self.built else None
-
-    def get_layer(self, name: str) -> Layer:
-        """The layer of that name."""
+    def layer_shapes(self) -> Sequence[Any]:
+        """Output shape of every layer, batch included; None before the model is built."""
+        shape: Any = self._input_shape
+        found = []
         for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise ValueError(
-            f"[{self.name}] no layer named {name!r}; one of "
-            f"{', '.join(layer.name for layer in self.layers)} is needed"
-        )
-
-    def reset_states(self) -> None:
-        """Forget the states of all stateful layers."""
-        for layer in self.leaves():
-            if layer is not self and hasattr(layer, "reset_states"):
-                layer.reset_states()
+            shape = None if shape is None else layer.compute_output_shape(shape)
+            found.append(shape)
+        return found
 
     # ------------------------------------------------------------------ computing
-
-    def _cast(self, x: Any) -> Array:
-        return x if hasattr(x, "dtype") else dispatch.asarray(x)  # the first layer casts
 
     def forward(
         self, x: Array, training: bool, mask: Array | None = None, logits: bool = False
@@ -164,42 +247,7 @@ class Sequential(Trainer):
             self.layers[first].need_dx = True
         return dy if self.need_dx else None
 
-    def compute_mask(self, x: Array, mask: Array | None) -> Array | None:
-        """That of the last layer, from the last call."""
-        return self._mask
-
     # ------------------------------------------------------------------ description and files
-
-    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
-        """Print a table of layers, output shapes and numbers of weights.
-
-        Parameters
-        ----------
-        print_fn : callable
-            Gets each line.
-        """
-        rows = [("Layer (type)", "Output shape", "Weights")]
-        shape: Any = self._input_shape
-        for layer in self.layers:
-            shape = None if shape is None else layer.compute_output_shape(shape)
-            count = f"{layer.count_params():,}" if layer.built else "not built"
-            rows.append((f"{layer.name} ({type(layer).__name__})", str(shape or "?"), count))
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = [
-            f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}" for row in rows
-        ]
-        rule = "-" * len(lines[0])
-        print_fn(f"Model {self.name!r}")
-        for line in (rule, lines[0], rule, *lines[1:], rule):
-            print_fn(line)
-        if self.built:
-            total = self.count_params()
-            free = sum(
-                int(weight.size)
-                for layer in self.trainable_leaves()
-                for weight in layer._weights.values()
-            )
-            print_fn(f"{total:,} weights, {free:,} of them trainable")
 
     def get_config(self) -> Config:
         """Layers, and the input shape if the model is built."""
@@ -216,7 +264,7 @@ class Sequential(Trainer):
     ) -> Any:
         """The model again, with new weights."""
         table = layer_table()
-        known = {"Sequential": Sequential, **(custom_objects or {})}
+        known = known_models(custom_objects)
         layers = [deserialize(c, table, known) for c in config["layers"]]
         model = cls(layers, config.get("name"), config.get("trainable", True))
         shape = config.get("build_input_shape")
@@ -224,27 +272,9 @@ class Sequential(Trainer):
             model.build((None, *shape[1:]))
         return model
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save configuration, weights and the optimizer's state into one safetensors file.
 
-        The file is complete or not there at all. `fastnn.load_model` reads it.
+def known_models(custom_objects: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The classes of models by name, and what the user adds, for reading configurations."""
+    from fastnn.functional import Model  # it imports this module
 
-        Parameters
-        ----------
-        path : str or path
-        """
-        from fastnn import saving
-
-        saving.save_model(self, path)
-
-    def save_weights(self, path: str | os.PathLike[str]) -> None:
-        """Save the weights alone; see `load_weights`."""
-        from fastnn import saving
-
-        saving.save_weights(self, path)
-
-    def load_weights(self, path: str | os.PathLike[str]) -> None:
-        """Set the weights from a file of `save` or `save_weights`."""
-        from fastnn import saving
-
-        saving.load_weights(self, path)
+    return {"Sequential": Sequential, "Model": Model, **(custom_objects or {})}

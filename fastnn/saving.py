@@ -18,7 +18,7 @@ from fastnn import losses, metrics, optimizers
 from fastnn.arrays import to_numpy
 from fastnn.files import write_whole
 from fastnn.layers.base import Layer
-from fastnn.models import Sequential
+from fastnn.models import Container, known_models
 from fastnn.registry import Config, deserialize, layer_table, serialize
 from fastnn.seeding import SeedGenerator
 
@@ -34,7 +34,7 @@ def save_model(model: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    model : Sequential
+    model : Sequential or Model
         Built: its weights exist.
     path : str or path
 
@@ -72,8 +72,8 @@ def save_weights(model: Layer, path: str | os.PathLike[str]) -> None:
 
 def load_model(
     path: str | os.PathLike[str], custom_objects: Mapping[str, Any] | None = None
-) -> Sequential:
-    """Read a model that `Sequential.save` wrote; it continues training where it stopped.
+) -> Any:
+    """Read a model that `model.save` wrote; it continues training where it stopped.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def load_model(
 
     Returns
     -------
-    Sequential
+    Sequential or Model
 
     Raises
     ------
@@ -100,7 +100,7 @@ def load_model(
             f"[load_model] {os.fspath(path)} has weights alone; a file written by model.save is "
             "needed (model.load_weights reads this one)"
         )
-    known = {"Sequential": Sequential, **(custom_objects or {})}
+    known = known_models(custom_objects)
     try:
         return _rebuild(path, tensors, config, known)
     except (KeyError, TypeError, AttributeError, MemoryError) as error:
@@ -115,7 +115,7 @@ def _rebuild(
     tensors: dict[str, np.ndarray],
     config: Config,
     known: Mapping[str, Any],
-) -> Sequential:
+) -> Any:
     model = deserialize(config["model"], layer_table(), known)
     _set_weights("load_model", path, model, tensors)
     _restore_noise(_generators(model), config["noise"])
@@ -131,7 +131,7 @@ def load_weights(model: Layer, path: str | os.PathLike[str]) -> None:
 
 
 def _compile(
-    model: Sequential, config: Config, tensors: dict[str, np.ndarray], known: Mapping[str, Any]
+    model: Container, config: Config, tensors: dict[str, np.ndarray], known: Mapping[str, Any]
 ) -> None:
     accuracy = {"DeferredAccuracy": metrics.DeferredAccuracy, **known}
     optimizer = deserialize(config["optimizer"], optimizers.TABLE, known)

@@ -55,6 +55,8 @@ class Layer(Configurable):
     supports_masking = False  # whether a mask of the input is one of the output too
     uses_mask = False  # whether the call takes mask=
     casts_input = True  # False where the input is integers (Embedding)
+    is_symbolic = False  # whether a layer called on this one is joined to it (InputLayer)
+    _node: Any = None  # its place in the graph of a Model
     # False while a model trains whose first weights are this layer's: then `vjp` may give None, and
     # the kernels save that product.
     need_dx = True
@@ -125,7 +127,7 @@ class Layer(Configurable):
 
     # ------------------------------------------------------------------ calling
 
-    def build(self, input_shape: Sequence[int | None]) -> None:
+    def build(self, input_shape: Sequence[Any]) -> None:
         """Make the weights for inputs of a shape (the batch included; None: any)."""
         if not self.built:
             self._input_shape = tuple(input_shape)
@@ -138,16 +140,21 @@ class Layer(Configurable):
         Parameters
         ----------
         x : array
-            The batch first.
+            The batch first. What `Input` gives, or a layer called on that, joins this layer to the
+            graph of a `fastnn.Model` instead.
         training : bool
             True: apply dropout and other noise, and remember what `backward` needs. False:
             inference, after which `backward` is an error.
         **kwargs
             Arguments of the layer's own, such as ``mask`` or ``initial_state``.
         """
+        if _in_graph(x):
+            from fastnn.layers.symbolic import connect  # it imports this module
+
+            return connect(self, x, kwargs)
         x = self._cast(x)
         if not self.built:
-            self.build(x.shape)
+            self.build([one.shape for one in x] if isinstance(x, list) else x.shape)
         self._saved = _NO_CALL  # frees the last call's arrays before this one makes its own
         y, saved = self.forward(x, training, **kwargs)
         self._saved = saved if training else _INFERENCE
@@ -333,6 +340,13 @@ class Layer(Configurable):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+def _in_graph(x: Any) -> bool:
+    """Whether a layer is called to draw a graph, not to compute."""
+    if isinstance(x, (tuple, list)):
+        return any(getattr(one, "is_symbolic", False) for one in x)
+    return getattr(x, "is_symbolic", False)
 
 
 def _checked_dtype(owner: str, dtype: Any) -> np.dtype:
