@@ -1,5 +1,7 @@
 """Binding of the convolution kernels (conv.h): lays out the arrays, releases the GIL, calls."""
 
+import os
+
 import numpy as np
 
 cimport numpy as cnp
@@ -22,6 +24,7 @@ cdef extern from "conv.h":
         ENGINE_CHANNELS
         ENGINE_PIXELS
         ENGINE_TAPS
+        ENGINE_WINOGRAD
     ctypedef struct fnn_window:
         long size[2]
         long step[2]
@@ -29,7 +32,7 @@ cdef extern from "conv.h":
         long dilation[2]
     ctypedef struct fnn_conv_call:
         const fnn_runtime *runtime
-        int threads, activation, engine
+        int threads, activation, engine, winograd
         long batch, height, width, out_height, out_width, groups, inner, outer
         fnn_window window
         const void *x
@@ -85,9 +88,27 @@ cdef dict ACTIVATIONS = {
 
 
 cdef dict ENGINES = {
-    "auto": ENGINE_AUTO, "channels": ENGINE_CHANNELS, "pixels": ENGINE_PIXELS, "taps": ENGINE_TAPS
+    "auto": ENGINE_AUTO, "channels": ENGINE_CHANNELS, "pixels": ENGINE_PIXELS,
+    "taps": ENGINE_TAPS, "winograd": ENGINE_WINOGRAD,
 }
 cdef int engine = ENGINE_AUTO
+cdef bint winograd = True
+
+
+def _set_winograd(bint allowed):
+    """Whether Winograd's convolutions may be chosen from now on."""
+    global winograd
+    winograd = allowed
+
+
+cdef read_variable():
+    value = os.environ.get("FASTNN_WINOGRAD", "1")
+    if value not in ("0", "1"):
+        raise ValueError(f"[fastnn] FASTNN_WINOGRAD={value}; 0 or 1 is needed")
+    _set_winograd(value == "1")
+
+
+read_variable()
 
 
 def _set_engine(str name):
@@ -135,6 +156,7 @@ cdef set_call(fnn_conv_call *c, x, cnp.ndarray kernel, window, long groups, data
     c.threads = runtime.threads()
     c.activation = ACTIVATIONS[activation]
     c.engine = engine
+    c.winograd = winograd
     c.batch, c.height, c.width = image.shape[0], image.shape[1], image.shape[2]
     c.groups, c.inner, c.outer = groups, kernel.shape[2], kernel.shape[3] // groups
     c.out_height, c.out_width = set_window(&c.window, window, c.height, c.width)

@@ -13,13 +13,14 @@ typedef struct {
 
 /* What the lanes and rows of products are; ENGINE_AUTO compares estimates of cycles. A forced engine
  * that does not suit a product leaves it to the estimates. */
-enum { ENGINE_AUTO, ENGINE_CHANNELS, ENGINE_PIXELS, ENGINE_TAPS };
+enum { ENGINE_AUTO, ENGINE_CHANNELS, ENGINE_PIXELS, ENGINE_TAPS, ENGINE_WINOGRAD };
 
 typedef struct {
     const fnn_runtime *runtime;
     int threads;
     int activation;
     int engine;
+    int winograd;                  /* 0: never */
     long batch, height, width, out_height, out_width;
     long groups, inner, outer;     /* channels of x and of y in each group */
     fnn_window window;
