@@ -1,0 +1,1 @@
+"""CUDA kernels of the cupy backend: .cu files, and the Python that launches them."""
