@@ -14,7 +14,7 @@ import numpy as np
 
 from fastnn.files import whole_file
 
-__all__ = ["training_figure"]
+__all__ = ["history_figure", "training_figure"]
 
 INK, MUTED, GRID = "#1f2430", "#717a8c", "#e6e9ef"
 TRAIN, VALIDATION, WRONG = "#2f6fde", "#ef8a17", "#d1344b"
@@ -62,18 +62,9 @@ def training_figure(
     ValueError
         The arrays do not belong together, or there is nothing to draw.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            f"[training_figure] matplotlib is not there ({error}); "
-            "pip install 'fastnn[plot]' is needed"
-        ) from error
+    figure = _figure("training_figure", 10, 5.6)
     _check(history, images, labels, probabilities)
     predicted = probabilities.argmax(axis=1)
-    figure = Figure(figsize=(10, 5.6), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
     rows = figure.add_gridspec(
         2, 2, height_ratios=(2.5, 1), left=0.065, right=0.975, top=0.79, bottom=0.085, hspace=0.5
     )
@@ -85,6 +76,74 @@ def training_figure(
     names = list(class_names) or [str(i) for i in range(probabilities.shape[1])]
     _digits(figure, rows[1, :], images, labels, predicted, probabilities, shown, names, columns)
     _save(figure, Path(path))
+
+
+def history_figure(
+    history: Mapping[str, Sequence[float]],
+    path: str | os.PathLike[str] | None = None,
+    names: Sequence[str] | None = None,
+    title: str = "",
+    epochs: Sequence[int] | None = None,
+) -> Any:
+    """Draw every number of a history over the epochs, validation beside training.
+
+    Parameters
+    ----------
+    history
+        Name to one value an epoch; ``val_<name>`` is drawn beside ``<name>``.
+    path
+        A PNG file, if one is wanted; written under a temporary name and moved into place.
+    names
+        Which numbers, without ``val_``; default: all.
+    title
+        The line at the top.
+    epochs
+        Their numbers, from 0; default: one after the other.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    ValueError
+        There is no epoch, or no number of a name.
+    """
+    own = [key for key in history if not key.startswith("val_")]
+    own += [key for key in history if key.removeprefix("val_") not in own]
+    chosen = own if names is None else list(names)
+    unknown = [name for name in chosen if name not in own]
+    if unknown or not chosen or not any(len(values) for values in history.values()):
+        raise ValueError(
+            f"[history_figure] {', '.join(unknown) or 'nothing'} of a history with "
+            f"{', '.join(history) or 'nothing'}; numbers of at least one epoch are needed"
+        )
+    columns = min(len(chosen), 2)
+    rows = -(-len(chosen) // columns)
+    figure = _figure("history_figure", 5 * columns, 3.4 * rows + 0.4)
+    for i, name in enumerate(chosen):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        _curves(axes, history, name, scale=1.0, unit="", epochs=epochs)
+    figure.suptitle(title, size=14, weight="bold", color=INK, x=0.02, ha="left")
+    figure.tight_layout()
+    if path is not None:
+        _save(figure, Path(path))
+    return figure
+
+
+def _figure(owner: str, width: float, height: float) -> Any:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            f"[{owner}] matplotlib is not there ({error}); pip install 'fastnn[plot]' is needed"
+        ) from error
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _check(
@@ -114,7 +173,12 @@ def _chosen(right: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _curves(
-    axes: Any, history: Mapping[str, Sequence[float]], key: str, scale: float, unit: str
+    axes: Any,
+    history: Mapping[str, Sequence[float]],
+    key: str,
+    scale: float,
+    unit: str,
+    epochs: Sequence[int] | None = None,
 ) -> None:
     """One quantity over the epochs, training and validation, each named at its end."""
     ends = []
@@ -122,9 +186,11 @@ def _curves(
         values = np.asarray(history.get(name, ()), float) * scale
         if not len(values):
             continue
-        epochs = np.arange(1, len(values) + 1)
-        axes.plot(epochs, values, color=colour, lw=2.2, marker="o", ms=5, mec="white", mew=1.0)
-        ends.append((values[-1], f"{label} {values[-1]:.{1 if unit else 3}f}{unit}", colour))
+        numbers = np.arange(len(values)) if epochs is None else np.asarray(epochs[-len(values) :])
+        marker = {"marker": "o", "ms": 5, "mec": "white", "mew": 1.0} if len(values) <= 40 else {}
+        axes.plot(numbers + 1, values, color=colour, lw=2.2, **marker)
+        last = f"{values[-1]:.1f}" if unit else _short(values[-1])
+        ends.append((values[-1], f"{label} {last}{unit}", colour))
     axes.set_title(f"{key} {unit and f'({unit})'}".strip(), size=11, color=INK, loc="left", pad=8)
     axes.set_xlabel("epoch", size=9, color=MUTED, labelpad=2)
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -142,6 +208,10 @@ def _curves(
             0.985, row, text, transform=axes.transAxes, ha="right", va="center",
             size=10, weight="bold", color=colour,
         )  # fmt: skip
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if 0.01 <= abs(value) < 1000 else f"{value:.3g}"
 
 
 def _digits(

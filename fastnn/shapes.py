@@ -146,12 +146,17 @@ def seed_number(op: str, value: Any) -> int:
     return integer(op, "seed", value, 0, 2**64 - 1)
 
 
+def finite_number(op: str, name: str, value: Any) -> float:
+    """A real number that is neither NaN nor infinite."""
+    number = _number(op, name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"[{op}] {name} is {number}; a finite number is needed")
+    return number
+
+
 def rate_number(op: str, name: str, value: Any) -> float:
     """A probability ``0 <= value < 1``."""
-    try:
-        rate = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"[{op}] {name} is {words(value)}; a number is needed") from None
+    rate = _number(op, name, value)
     if not 0.0 <= rate < 1.0:  # NaN fails too
         raise ValueError(f"[{op}] {name} is {rate}; 0 <= {name} < 1 is needed")
     return rate
@@ -159,13 +164,17 @@ def rate_number(op: str, name: str, value: Any) -> float:
 
 def positive_number(op: str, name: str, value: Any) -> float:
     """A finite number above zero."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"[{op}] {name} is {words(value)}; a number is needed") from None
+    number = _number(op, name, value)
     if not 0.0 < number < math.inf:
         raise ValueError(f"[{op}] {name} is {number}; a finite number above 0 is needed")
     return number
+
+
+def _number(op: str, name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"[{op}] {name} is {words(value)}; a number is needed") from None
 
 
 def pair(op: str, name: str, value: Any, least: int = 1) -> Pair:

@@ -19,6 +19,7 @@ from fastnn.metrics import get as get_metric
 from fastnn.parameters import FlatParameters
 from fastnn.registry import Config, serialize
 from fastnn.seeding import draw_seed
+from fastnn.truncated import Truncation
 
 Array = Any
 
@@ -74,6 +75,7 @@ class Trainer(Layer):
         sample_weight: Any = None,
         initial_epoch: int = 0,
         validation_batch_size: int | None = None,
+        tbptt_steps: int | None = None,
     ) -> History:
         """Train.
 
@@ -98,6 +100,11 @@ class Trainer(Layer):
         initial_epoch : int
         validation_batch_size : int, optional
             Default: ``batch_size``.
+        tbptt_steps : int, optional
+            Truncated back-propagation through time: each batch is cut into windows of so many
+            steps. States are handed on from one window to the next, gradients are not, and the
+            weights change after each window (with one target a sequence: after the last one
+            alone). From the number of steps on it is the same as without.
 
         Returns
         -------
@@ -127,6 +134,10 @@ class Trainer(Layer):
         if not data.size:
             raise ValueError("[fit] x has no samples; at least one is needed")
         self._ready(data.x)
+        truncation = None
+        if tbptt_steps is not None:
+            steps = shapes.integer("fit", "tbptt_steps", tbptt_steps, 1)
+            truncation = Truncation(self, data, steps)
 
         source: Any = None
         if shuffle is not False:
@@ -135,15 +146,15 @@ class Trainer(Layer):
         self.history = History()
         progress = [ProgressBar(2 if verbose == 2 else 1)] if verbose else []
         params = {"epochs": epochs, "steps": batches.steps(data, batch_size), "verbose": verbose}
-        # The bar comes last: what other callbacks print then stands above it.
-        hooks = CallbackList([self.history, *callbacks, *progress], self, params)
+        # History sees what the others add to the logs; the bar, last, stays below what they print.
+        hooks = CallbackList([*callbacks, self.history, *progress], self, params)
         self.stop_training = False
         hooks.call("on_train_begin", {})
         logs: dict[str, float] = {}
         try:
             for epoch in range(initial_epoch, epochs):
                 hooks.call("on_epoch_begin", epoch, {})
-                self._train_epoch(source or batches.ordered(data, batch_size), hooks)
+                self._train_epoch(source or batches.ordered(data, batch_size), hooks, truncation)
                 logs = self._logs()
                 if validation is not None:
                     found = self._evaluate(validation, validation_batch_size or batch_size)
@@ -233,18 +244,32 @@ class Trainer(Layer):
 
     # ------------------------------------------------------------------ steps
 
-    def _train_epoch(self, source: Iterable[Data], hooks: CallbackList) -> None:
+    def _train_epoch(
+        self, source: Iterable[Data], hooks: CallbackList, truncation: Truncation | None
+    ) -> None:
         self._reset_logs()
-        if not hooks.wants_batches:
-            for batch in source:
-                self._train_step(batch)
-            return
         for i, batch in enumerate(source):
-            hooks.batch_begin(i)
-            self._train_step(batch)
-            hooks.batch_end(i, self._logs())
+            if hooks.wants_batches:
+                hooks.batch_begin(i)
+            if truncation is None:
+                self._train_step(batch)
+            else:
+                self._train_windows(batch, truncation)
+            if hooks.wants_batches:
+                hooks.batch_end(i, self._logs())
+            if self.stop_training:
+                break
 
-    def _train_step(self, batch: Data) -> None:
+    def _train_windows(self, batch: Data, truncation: Truncation) -> None:
+        with truncation.carried():
+            for window, learn in truncation.windows(batch):
+                if learn:
+                    self._train_step(window, window.x.shape[1])
+                else:
+                    self(window.x, training=True)
+
+    def _train_step(self, batch: Data, share: int = 1) -> None:
+        """One step of the optimizer; ``share`` is the batch's weight in the epoch's mean loss."""
         loss, logits = self._loss_and_logits()
         y_pred = self._propagate(batch.x, True, logits)
         weight = self._sample_weight(batch, y_pred)
@@ -258,7 +283,7 @@ class Trainer(Layer):
         assert optimizer is not None and parameters is not None  # _ready saw to it
         optimizer.clip(parameters.gradient_views)
         optimizer.step(parameters.gradients, parameters.values)
-        self._record(batch, value, y_pred, logits)
+        self._record(batch, value, y_pred, logits, share)
 
     def _evaluate(self, data: Data, batch_size: int) -> dict[str, float]:
         self._reset_logs()
@@ -303,8 +328,10 @@ class Trainer(Layer):
         for metric in self.metrics:
             metric.reset_state()
 
-    def _record(self, batch: Data, value: float, y_pred: Array, logits: str | None) -> None:
-        size = batch.size
+    def _record(
+        self, batch: Data, value: float, y_pred: Array, logits: str | None, share: int = 1
+    ) -> None:
+        size = batch.size * share
         self._loss_sum += value * size
         self._loss_count += size
         if self.metrics:
