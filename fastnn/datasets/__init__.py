@@ -14,6 +14,9 @@ Labels are int64 ``[N]``. A data set is looked for in ``$FASTNN_DATA/<folder>``,
 (``$XDG_CACHE_HOME/fastnn``, else ``~/.cache/fastnn``), then downloaded there and checked against
 the SHA-256 digest of the official file. ``digits`` and ``sunspots`` come with fastnn.
 
+Beside these: `question_pairs` (texts; see `Tokenizer`, `pad_sequences`, `encode_pairs`), and the
+series of `sunspot_series` and `seasonal_series`, which `timeseries_windows` cuts.
+
     data = fastnn.datasets.load("mnist")
     data.x_train, data.y_train, data.x_test, data.y_test
     print(data.source)          # which data this is, and where it came from
@@ -35,24 +38,42 @@ from fastnn.datasets.fetch import (
     locate,
     obtain,
 )
+from fastnn.datasets.question_pairs import (
+    QuestionPairs,
+    generate_question_pairs,
+    question_pairs,
+    read_question_pairs,
+)
 from fastnn.datasets.readers import TimeSeries, read_csv, read_idx, read_ts
+from fastnn.datasets.series import seasonal_series, timeseries_windows
+from fastnn.datasets.text import Tokenizer, encode_pairs, pad_sequences
 
 __all__ = [
     "Dataset",
     "DatasetUnavailableError",
+    "QuestionPairs",
     "TimeSeries",
+    "Tokenizer",
     "cache_dir",
     "data_dir",
     "digits",
+    "encode_pairs",
     "fashion_mnist",
+    "generate_question_pairs",
     "japanese_vowels",
     "load",
     "mnist",
     "names",
+    "pad_sequences",
+    "question_pairs",
     "read_csv",
     "read_idx",
+    "read_question_pairs",
     "read_ts",
+    "seasonal_series",
+    "sunspot_series",
     "sunspots",
+    "timeseries_windows",
 ]
 
 _EMBEDDED = Path(__file__).resolve().parent.parent / "data"
@@ -224,6 +245,19 @@ def japanese_vowels() -> Dataset:
     )  # fmt: skip
 
 
+def sunspot_series() -> tuple[np.ndarray, np.ndarray]:
+    """Monthly mean sunspot numbers, 1749 to 2008, as they come (public domain).
+
+    Returns
+    -------
+    time : float64 array [N]
+        Years, with their months as twelfths.
+    series : float32 array [N]
+    """
+    table, series, _ = _sunspots()
+    return table[:, 0] + (table[:, 1] - 1) / 12, series
+
+
 def sunspots(window: int = 24) -> Dataset:
     """Monthly mean sunspot numbers, 1749 to 2008; they come with fastnn (public domain).
 
@@ -243,28 +277,33 @@ def sunspots(window: int = 24) -> Dataset:
     ValueError
         ``window`` is less than 1 or longer than the series; the file has another form.
     """
-    located = locate("sunspots", ["sunspots_monthly.csv"])
-    path = located.paths[0] if located else _EMBEDDED / "sunspots_monthly.csv.gz"
-    names, table = read_csv(path)
-    if names[:1] != ("year",) or "mean_sunspot_number" not in names:
-        raise ValueError(
-            f"[datasets.sunspots] {path} has the columns {', '.join(names)}; "
-            "year, month, mean_sunspot_number are needed"
-        )
-    series = table[:, names.index("mean_sunspot_number")].astype(np.float32)
+    table, series, where = _sunspots()
     if not 1 <= window <= len(series) - 2:
         raise ValueError(
             f"[datasets.sunspots] window={window}; 1 to {len(series) - 2} months are needed"
         )
-    x = np.lib.stride_tricks.sliding_window_view(series[:-1], window)[..., None].copy()
-    y = series[window:, None].copy()
+    x, y = timeseries_windows(series, window)
+    x = x[..., None]
     n = int(_SUNSPOTS_TRAIN * len(x))
-    where = located.where if located else "the copy that comes with fastnn"
     source = (
         f"Monthly mean sunspot numbers {table[0, 0]:.0f} to {table[-1, 0]:.0f}: {n:,} training and "
         f"{len(x) - n:,} test windows of {window} months, from {where}"
     )
     return Dataset("sunspots", x[:n], y[:n], x[n:], y[n:], source)
+
+
+def _sunspots() -> tuple[np.ndarray, np.ndarray, str]:
+    """Year, month and number; the numbers alone; where they come from."""
+    located = locate("sunspots", ["sunspots_monthly.csv"])
+    path = located.paths[0] if located else _EMBEDDED / "sunspots_monthly.csv.gz"
+    names, table = read_csv(path)
+    if names != ("year", "month", "mean_sunspot_number"):
+        raise ValueError(
+            f"[datasets.sunspots] {path} has the columns {', '.join(names)}; "
+            "year, month, mean_sunspot_number are needed"
+        )
+    where = located.where if located else "the copy that comes with fastnn"
+    return table, table[:, 2].astype(np.float32), where
 
 
 _LOADERS: dict[str, Callable[[], Dataset]] = {

@@ -236,10 +236,15 @@ def _read(stream: gzip.GzipFile | io.BufferedReader, size: int, who: str, path: 
     return b"".join(parts)
 
 
-def _lines(path: Path, who: str) -> list[str]:
+def read_text(path: Path, who: str) -> str:
+    """A file of UTF-8 text, gzipped or not."""
     with _open(path) as stream:
         data = _read(stream, 1 << 40, who, path)
     try:
-        return io.StringIO(data.decode("utf-8")).read().splitlines()
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"[{who}] {path}: {error.reason}; UTF-8 text is needed") from None
+
+
+def _lines(path: Path, who: str) -> list[str]:
+    return read_text(path, who).splitlines()
