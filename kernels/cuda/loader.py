@@ -26,7 +26,9 @@ CELLS = FOLDER.parent / "cells"
 DTYPE_CODES = {"float16": 16, "bfloat16": 17, "float32": 32, "float64": 64}
 
 
-def load(name: str, defines: Mapping[str, int | str] | None = None) -> Any:
+def load(
+    name: str, defines: Mapping[str, int | str] | None = None, *, cooperative: bool = False
+) -> Any:
     """The module of ``<name>.cu``.
 
     Parameters
@@ -35,17 +37,31 @@ def load(name: str, defines: Mapping[str, int | str] | None = None) -> Any:
         A file of this folder, without ``.cu``.
     defines : mapping, optional
         Macros. ``FNN_DTYPE`` is needed by every file that includes ``device.cuh``.
+    cooperative : bool
+        Launch its kernels so that all blocks of a grid are on the card at once.
 
     Returns
     -------
     cupy.RawModule
     """
-    return _module(name, tuple(sorted((defines or {}).items())))
+    return _module(name, tuple(sorted((defines or {}).items())), cooperative)
 
 
-def kernel(name: str, function: str, defines: Mapping[str, int | str] | None = None) -> Any:
+def kernel(
+    name: str,
+    function: str,
+    defines: Mapping[str, int | str] | None = None,
+    *,
+    cooperative: bool = False,
+) -> Any:
     """One kernel of `load`, as a `cupy.RawKernel`."""
-    return _kernel(name, function, tuple(sorted((defines or {}).items())))
+    return _kernel(name, function, tuple(sorted((defines or {}).items())), cooperative)
+
+
+@cache
+def typed(name: str, function: str, dtype: Any) -> Any:
+    """One kernel of `load` for a dtype, with no other macro."""
+    return kernel(name, function, {"FNN_DTYPE": dtype_code(dtype)})
 
 
 def dtype_code(dtype: Any) -> int:
@@ -79,12 +95,19 @@ def _headers_hash() -> str:
 
 
 @cache
-def _module(name: str, defines: tuple[tuple[str, int | str], ...]) -> Any:
+def _module(name: str, defines: tuple[tuple[str, int | str], ...], cooperative: bool) -> Any:
     import cupy
 
-    return cupy.RawModule(code=source(name), options=options(dict(defines)), backend="nvrtc")
+    return cupy.RawModule(
+        code=source(name),
+        options=options(dict(defines)),
+        backend="nvrtc",
+        enable_cooperative_groups=cooperative,
+    )
 
 
 @cache
-def _kernel(name: str, function: str, defines: tuple[tuple[str, int | str], ...]) -> Any:
-    return _module(name, defines).get_function(function)
+def _kernel(
+    name: str, function: str, defines: tuple[tuple[str, int | str], ...], cooperative: bool
+) -> Any:
+    return _module(name, defines, cooperative).get_function(function)

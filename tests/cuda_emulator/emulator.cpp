@@ -112,7 +112,7 @@ fnn_switch:
 
 void *first_frame(char *stack, void (*start)())
 {
-    uint64_t *top = reinterpret_cast<uint64_t *>(stack + STACK - 64);
+    uint64_t *top = reinterpret_cast<uint64_t *>(stack + STACK - 72);
     /* At the start of a function the stack pointer is 8 past a multiple of 16. */
     top[0] = 0;
     top[-1] = reinterpret_cast<uint64_t>(start);

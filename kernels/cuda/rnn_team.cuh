@@ -1,0 +1,105 @@
+/* A team: the blocks that make the steps of the same rows of the batch together, each for some units.
+ *
+ *     FNN_EXCHANGE 0    block and cluster (K0, K1): every block holds all of the vectors that enter the
+ *                       product in its shared memory, twice; who computes a number writes it to all of
+ *                       them, through distributed shared memory; the barrier is the cluster's (or, for
+ *                       a cluster of one, the block's)
+ *     FNN_EXCHANGE 1    grid (K2): the vectors lie in device memory, twice, and are copied to shared
+ *                       memory, FNN_ROWS rows at a time; every block has a flag, the number of the last
+ *                       exchange that it has finished, and waits for all flags of its team
+ *
+ *     grid:  x  blocks of a team        a team's rows r = 0 .. rows - 1 are the batch's
+ *            y  teams                   blockIdx.y * rows + r
+ *
+ * Twice, so that one barrier an exchange is enough: a block writes buffer e + 1 only after all have read
+ * buffer e - 1, which is the same memory.
+ */
+#ifndef FNN_RNN_TEAM_CUH
+#define FNN_RNN_TEAM_CUH
+
+#include "rnn_base.cuh"
+
+typedef struct {
+    int rank, blocks, rows;
+    int stride;          /* numbers between the rows of a vector, padded with zeros */
+    int buffers;
+    real *stage;         /* shared: [buffers][rows][stride], grid: [FNN_ROWS][stride] */
+    real *exchange;      /* grid: [buffers][teams][rows][stride] in device memory */
+    unsigned *flags;     /* grid: of this team */
+    unsigned exchanges;
+} Team;
+
+#if FNN_EXCHANGE == 0
+FNN_INLINE i64 stage_rows(int buffers, int rows) { return (i64)buffers * rows; }
+#else
+FNN_INLINE i64 stage_rows(int, int) { return FNN_ROWS; }
+#endif
+
+/* All threads of all blocks; everything published before it can be read after it. */
+FNN_INLINE void team_sync(Team &team)
+{
+#if FNN_EXCHANGE == 0 && FNN_CLUSTER == 1
+    (void)team;
+    __syncthreads();
+#elif FNN_EXCHANGE == 0
+    (void)team;
+    cluster_sync();
+#else
+    team.exchanges++;
+    __syncthreads();
+    if (threadIdx.x == 0) store_release(team.flags + team.rank, team.exchanges);
+    for (int block = threadIdx.x; block < team.blocks; block += FNN_THREADS)
+        while (load_acquire(team.flags + block) < team.exchanges) { }
+    __syncthreads();
+#endif
+}
+
+/* The place of number k of row r in a buffer of this team. */
+FNN_INLINE i64 exchange_at(const Team &team, int buffer, int r, int k)
+{
+#if FNN_EXCHANGE == 0
+    return ((i64)buffer * team.rows + r) * team.stride + k;
+#else
+    return (((i64)buffer * gridDim.y + blockIdx.y) * team.rows + r) * team.stride + k;
+#endif
+}
+
+FNN_INLINE void publish(const Team &team, int buffer, int r, int k, real v)
+{
+    const i64 at = exchange_at(team, buffer, r, k);
+#if FNN_EXCHANGE == 0 && FNN_CLUSTER == 1
+    team.stage[at] = v;
+#elif FNN_EXCHANGE == 0
+#pragma unroll
+    for (int peer = 0; peer < FNN_CLUSTER; peer++) *cluster_peer(team.stage + at, peer) = v;
+#else
+    team.exchange[at] = v;
+#endif
+}
+
+/* Before the first exchange: the padding is zero, and on the way nothing is left of another kernel. */
+FNN_INLINE void clear_stage(Team &team)
+{
+    const i64 numbers = stage_rows(team.buffers, team.rows) * team.stride;
+    for (i64 k = threadIdx.x; k < numbers; k += FNN_THREADS) team.stage[k] = narrow(0);
+#if FNN_EXCHANGE == 0
+    team_sync(team); /* the others may write here from now on */
+#endif
+}
+
+/* FNN_ROWS rows of a buffer, from row `first`, in shared memory, `team.stride` apart. */
+FNN_INLINE const real *staged(const Team &team, int buffer, int first)
+{
+#if FNN_EXCHANGE == 0
+    return team.stage + exchange_at(team, buffer, first, 0);
+#else
+    const uint4 *from = reinterpret_cast<const uint4 *>(team.exchange + exchange_at(team, buffer, first, 0));
+    uint4 *to = reinterpret_cast<uint4 *>(team.stage);
+    const int count = FNN_ROWS * team.stride * (int)sizeof(real) / 16;
+    for (int k = threadIdx.x; k < count; k += FNN_THREADS) to[k] = __ldcg(from + k);
+    __syncthreads();
+    return team.stage;
+#endif
+}
+
+#endif
