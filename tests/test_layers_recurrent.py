@@ -44,6 +44,8 @@ RIGHT = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]], bool)
         {"use_bias": False},
         {"dropout": 0.3, "recurrent_dropout": 0.2, "return_sequences": True},
         {"zoneout": 0.3, "go_backwards": True},
+        {"output_dropout": 0.4, "return_sequences": True, "go_backwards": True},
+        {"output_dropout": 0.4, "dropout": 0.3, "return_state": True},
     ],
     ids=str,
 )
@@ -152,7 +154,8 @@ def test_stateful_is_one_long_sequence(backend, rng, cell):
 def test_inference_of_noise(backend, rng):
     """Dropout is the identity, zoneout the expected value: both without a draw."""
     x = rng.normal(size=(B, T, I))
-    noisy = layers.LSTM(H, dropout=0.5, recurrent_dropout=0.5, seed=1, dtype="float64")
+    rates = {"dropout": 0.5, "recurrent_dropout": 0.5, "output_dropout": 0.5}
+    noisy = layers.LSTM(H, **rates, seed=1, dtype="float64")
     plain = layers.LSTM(H, dtype="float64")
     y = noisy(x)
     plain.build(x.shape)
@@ -168,7 +171,7 @@ def test_inference_of_noise(backend, rng):
     np.testing.assert_allclose(y, 0.75 * full(one), rtol=1e-12)
 
 
-@pytest.mark.parametrize("noise", ["dropout", "recurrent_dropout", "zoneout"])
+@pytest.mark.parametrize("noise", ["dropout", "recurrent_dropout", "output_dropout", "zoneout"])
 def test_noise_is_of_seed_and_call(backend, rng, noise):
     x = rng.normal(size=(B, T, I)).astype("float32")
     runs = []
@@ -190,6 +193,25 @@ def test_input_dropout_is_one_mask_a_sequence(backend):
     y = layer(x, training=True)
     np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1], y.shape))
     assert set(np.unique(y)) == {0.0, 2.0}
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+def test_output_dropout_is_one_mask_a_sequence(backend, rng, sequences):
+    options = {"return_sequences": sequences, "return_state": True, "dtype": "float64"}
+    plain, noisy = layers.LSTM(H, **options), layers.LSTM(H, output_dropout=0.5, seed=3, **options)
+    x = rng.normal(size=(40, T, I))
+    for layer in (plain, noisy):
+        layer.build(x.shape)
+    noisy.set_weights(plain.get_weights())
+    y, *states = plain(x, training=True)
+    thinned, *thinned_states = noisy(x, training=True)
+    for one, other in zip(states, thinned_states, strict=True):
+        np.testing.assert_array_equal(one, other)
+    kept = thinned != 0
+    assert 0.4 < kept.mean() < 0.6
+    np.testing.assert_array_equal(thinned, np.where(kept, 2 * y, 0))
+    if sequences:
+        np.testing.assert_array_equal(kept, np.broadcast_to(kept[:, :1], kept.shape))
 
 
 def test_weights_and_their_first_values(rng):
@@ -241,6 +263,7 @@ def test_no_steps(backend):
         (lambda: layers.GRU(3, recurrent_activation="hard_sigmoid"), "recurrent_activation"),
         (lambda: layers.LSTM(3, dropout=1.0), "dropout"),
         (lambda: layers.LSTM(3, recurrent_dropout=-0.5), "recurrent_dropout"),
+        (lambda: layers.LSTM(3, output_dropout=2), "output_dropout"),
         (lambda: layers.LSTM(3, zoneout=(0.1, 0.1, 0.1)), "zoneout"),
         (lambda: layers.GRU(3, zoneout=(0.1, 0.1)), "zoneout"),
         (lambda: layers.LSTM(3, zoneout=float("nan")), "zoneout"),

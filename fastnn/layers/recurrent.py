@@ -22,6 +22,7 @@ _COMMON_FIELDS = (
     "bias_initializer",
     "dropout",
     "recurrent_dropout",
+    "output_dropout",
     "zoneout",
     "return_sequences",
     "return_state",
@@ -46,6 +47,9 @@ class RecurrentLayer(Layer):
         Of the inputs, in training: one mask a sequence, as in Keras.
     recurrent_dropout : float
         Of the state where it enters matrix products, in training: one mask a sequence.
+    output_dropout : float
+        Of the outputs, in training: one mask a sequence. Returned states are not touched. (Keras
+        has no such argument: there it is a `Dropout` after the layer.)
     zoneout : float or (float, float)
         Rates at which h (and c) keep their old value, at every step (Krueger et al. 2016); at
         inference the expected value is taken.
@@ -81,6 +85,7 @@ class RecurrentLayer(Layer):
         bias_initializer: Any = "zeros",
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        output_dropout: float = 0.0,
         zoneout: float | Sequence[float] = 0.0,
         return_sequences: bool = False,
         return_state: bool = False,
@@ -102,6 +107,7 @@ class RecurrentLayer(Layer):
         self.recurrent_dropout = shapes.rate_number(
             self.name, "recurrent_dropout", recurrent_dropout
         )
+        self.output_dropout = shapes.rate_number(self.name, "output_dropout", output_dropout)
         self.zoneout = self._checked_zoneout(zoneout)
         self.return_sequences = bool(return_sequences)
         self.return_state = bool(return_state)
@@ -226,7 +232,15 @@ class RecurrentLayer(Layer):
             if zeroed is not None:
                 y = y * zeroed[:, :, None]
             y = self._in_order(y)
-        return ((y, *final) if self.return_state else y), (record, dropped, zeroed)
+        thinned = None
+        if training and self.output_dropout:
+            y, thinned = ops.dropout_forward(
+                y,
+                rate=self.output_dropout,
+                seed=self.seed_generator.next(),
+                noise_shape=(None, 1, None) if self.return_sequences else None,
+            )
+        return ((y, *final) if self.return_state else y), (record, dropped, zeroed, thinned)
 
     def vjp(self, dy: Any, saved: Any) -> Array:
         """Gradient of the input by back-propagation through time.
@@ -234,7 +248,7 @@ class RecurrentLayer(Layer):
         ``dy`` is like the output: with ``return_state`` a tuple, where None means no gradient. The
         gradients of the initial states are left in ``initial_state_gradient``.
         """
-        record, dropped, zeroed = saved
+        record, dropped, zeroed, thinned = saved
         d_final: list[Any] = [None] * self.states_per_cell
         if self.return_state:
             if not isinstance(dy, list | tuple) or len(dy) != 1 + self.states_per_cell:
@@ -243,6 +257,8 @@ class RecurrentLayer(Layer):
                     f"{1 + self.states_per_cell} gradients (None where there is none) is needed"
                 )
             dy, d_final = dy[0], list(dy[1:])
+        if thinned is not None and dy is not None:
+            dy = ops.dropout_backward(dy, thinned)
         d_y = None
         if self.return_sequences:
             if dy is not None:
