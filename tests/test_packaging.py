@@ -19,7 +19,8 @@ def test_packages_are_those_of_the_tree():
     listed = set(PROJECT["tool"]["setuptools"]["packages"])
     # fastnn/kernels may be a link to kernels/, for work in the tree without an install.
     own = {name for name in packages(ROOT / "fastnn", "fastnn") if ".kernels" not in name}
-    assert listed - {"fastnn.data"} == own | packages(ROOT / "kernels", "fastnn.kernels")
+    elsewhere = {name: packages(ROOT / name, f"fastnn.{name}") for name in ("examples", "kernels")}
+    assert listed - {"fastnn.data"} == own.union(*elsewhere.values())
 
 
 def test_numpy_is_the_only_dependency():

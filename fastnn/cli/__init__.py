@@ -15,7 +15,7 @@ from importlib import import_module
 from fastnn import dispatch
 from fastnn.cli.errors import UsageError
 
-COMMANDS = ("info", "selftest", "demo", "bench")
+COMMANDS = ("info", "selftest", "demo", "examples", "bench")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
