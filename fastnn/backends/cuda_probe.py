@@ -9,11 +9,11 @@ from importlib.util import find_spec
 INSTALL = "pip install 'fastnn[cuda12]' (or 'fastnn[cuda13]')"
 
 
-def missing(package: str) -> list[str]:
+def missing(package: str, install: str = INSTALL) -> list[str]:
     """Why ``package`` could not reach a GPU here, in words; empty if nothing is missing."""
     reasons = []
     if find_spec(package) is None:
-        reasons.append(f"the package {package} is not installed: {INSTALL}")
+        reasons.append(f"the package {package} is not installed: {install}")
     if not _has_driver():
         reasons.append("no NVIDIA driver was found (libcuda)")
     return reasons

@@ -21,7 +21,8 @@ reset before (the paper), where the reset gate acts on the matrix product's inpu
     da_r = dp hm r (1 - r)      and dp r goes to hm; the rest as above
 
 All of shape [B, H]; hm is h under its recurrent dropout mask. The functions take arrays or scalars;
-``sigmoid`` and ``tanh`` are given by the caller.
+``sigmoid`` and ``tanh`` are given by the caller, and ``one`` in the scalars' type where a literal 1
+would widen them (Numba).
 """
 
 
@@ -35,16 +36,16 @@ def candidate(x_n, r, q, tanh):
     return tanh(x_n + r * q)
 
 
-def update(z, n, h):
+def update(z, n, h, one=1):
     """h', in both conventions."""
-    return z * h + (1 - z) * n
+    return z * h + (one - z) * n
 
 
-def update_backward(dh, z, n, h):
+def update_backward(dh, z, n, h, one=1):
     """``da_z, da_n, dh``, in both conventions."""
-    return dh * (h - n) * (z * (1 - z)), dh * (1 - z) * (1 - n * n), dh * z
+    return dh * (h - n) * (z * (one - z)), dh * (one - z) * (one - n * n), dh * z
 
 
-def reset_backward(d, v, r):
+def reset_backward(d, v, r, one=1):
     """``da_r`` and the gradient of v, where ``r v`` was used and ``d`` is its gradient."""
-    return d * v * (r * (1 - r)), d * r
+    return d * v * (r * (one - r)), d * r

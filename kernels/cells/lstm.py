@@ -17,7 +17,7 @@ and with dh', dc' the gradients of h' and c'::
     dc   = dC f
 
 All of shape [B, H]. The functions take arrays or scalars; ``sigmoid`` and ``tanh`` are given by the
-caller.
+caller, and ``one`` in the scalars' type where a literal 1 would widen them (Numba).
 """
 
 
@@ -31,14 +31,14 @@ def forward(a_i, a_f, a_g, a_o, c, sigmoid, tanh):
     return i, f, g, o, o * tanh(c_new), c_new
 
 
-def backward(dh, dc, i, f, g, o, c, tanh):
+def backward(dh, dc, i, f, g, o, c, tanh, one=1):
     """Gradients of the pre-activations and of the previous c: ``da_i, da_f, da_g, da_o, dc``."""
     tanh_c = tanh(f * c + i * g)
-    d = dc + dh * o * (1 - tanh_c * tanh_c)
+    d = dc + dh * o * (one - tanh_c * tanh_c)
     return (
-        d * g * (i * (1 - i)),
-        d * c * (f * (1 - f)),
-        d * i * (1 - g * g),
-        dh * tanh_c * (o * (1 - o)),
+        d * g * (i * (one - i)),
+        d * c * (f * (one - f)),
+        d * i * (one - g * g),
+        dh * tanh_c * (o * (one - o)),
         d * f,
     )

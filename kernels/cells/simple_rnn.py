@@ -9,7 +9,7 @@ and with dh' the gradient of h'::
     da = dh' [h' > 0]                       relu
 
 The derivative needs h' alone, so no gates are saved. The functions take arrays or scalars; ``act``
-is given by the caller.
+is given by the caller, and ``one`` in the scalars' type where a literal 1 would widen them (Numba).
 """
 
 
@@ -18,11 +18,11 @@ def forward(a, act):
     return act(a)
 
 
-def backward_tanh(dh, h_new):
+def backward_tanh(dh, h_new, one=1):
     """The gradient of a."""
-    return dh * (1 - h_new * h_new)
+    return dh * (one - h_new * h_new)
 
 
-def backward_relu(dh, h_new):
+def backward_relu(dh, h_new, one=1):
     """The gradient of a."""
     return dh * (h_new > 0)

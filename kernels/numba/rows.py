@@ -1,0 +1,61 @@
+"""Work on rows ``[N, C]`` in which the threads of a row have to agree on a sum or a maximum.
+
+A block is LANES x ROWS threads: a row's lanes take its columns in turn and meet in shared memory.
+All threads of a block come to every barrier; those of a row that is not there bring zeros.
+"""
+
+from __future__ import annotations
+
+from numba import cuda
+
+from fastnn.kernels.numba import device as _d
+
+BLOCK = _d.THREADS
+
+
+@_d.device
+def row_sum(value, buffer):
+    """The sum of ``value`` over the lanes of a row, in a fixed order; known to all of them."""
+    lane, lanes = cuda.threadIdx.x, cuda.blockDim.x
+    base = cuda.threadIdx.y * lanes
+    buffer[base + lane] = value
+    cuda.syncthreads()
+    half = lanes // 2
+    while half > 0:
+        if lane < half:
+            buffer[base + lane] += buffer[base + lane + half]
+        cuda.syncthreads()
+        half //= 2
+    total = buffer[base]
+    cuda.syncthreads()
+    return total
+
+
+@_d.device
+def row_max(value, buffer):
+    """The maximum over the lanes of a row; NaN if there is one."""
+    lane, lanes = cuda.threadIdx.x, cuda.blockDim.x
+    base = cuda.threadIdx.y * lanes
+    buffer[base + lane] = value
+    cuda.syncthreads()
+    half = lanes // 2
+    while half > 0:
+        if lane < half:
+            buffer[base + lane] = _d.maximum(buffer[base + lane], buffer[base + lane + half])
+        cuda.syncthreads()
+        half //= 2
+    total = buffer[base]
+    cuda.syncthreads()
+    return total
+
+
+def by_rows(function, rows, columns, *args):
+    """Run a kernel ``(rows, columns, *args)`` with enough lanes for the columns."""
+    if rows == 0:
+        return
+    lanes = 1
+    while lanes < columns and lanes < BLOCK:
+        lanes *= 2
+    height = BLOCK // lanes
+    blocks = min(-(-rows // height), 2 if _d.SIMULATED else 132 * 16)
+    _d.launch(function, blocks, (lanes, height), rows, columns, *args)
