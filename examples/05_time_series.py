@@ -115,8 +115,8 @@ def predict_in_a_new_process(model, instance):
         model.save(paths[0])
         np.save(paths[1], instance)
         home = os.pathsep.join(path for path in sys.path if path)  # finds fastnn where we did
-        environment = os.environ | {"PYTHONPATH": home}
-        subprocess.run([sys.executable, "-c", IN_A_NEW_PROCESS, *paths], check=True, env=environment)
+        command = [sys.executable, "-c", IN_A_NEW_PROCESS, *paths]
+        subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": home})
         return np.load(paths[2])
 
 

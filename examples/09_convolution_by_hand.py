@@ -84,7 +84,7 @@ def draw(figure, columns, product):
         outline(axes, c + inset, 0.5 + r + inset, 3 - 2 * inset, color)
     text(axes, 5.1, 2.5, "im2col", "→")
     table(axes, columns, 6.2, 0.5, "a row for each patch\n4 x 9", colors)
-    text(axes, 15.9, 2.5, "", "×")
+    text(axes, 15.9, 2.5, "", "\N{MULTIPLICATION SIGN}")
     table(axes, FILTER.reshape(-1, 1), 16.6, -2, "filter\n9 x 1")
     text(axes, 18.6, 2.5, "", "+ 3 =")
     table(axes, product[:, None], 19.8, 0.5, "sums\n4 x 1", colors)
@@ -100,9 +100,9 @@ def table(axes, numbers, x, y, title, colors=None):
     for r in range(rows):
         for c in range(columns):
             color = INK if colors is None else colors[r]
-            color = color if np.ndim(color) == 0 else color[c]
-            axes.text(x + c + 0.5, y + r + 0.5, f"{numbers[r, c]:.0f}", ha="center", va="center",
-                      size=11, color=color, weight="normal" if colors is None else "bold")  # fmt: skip
+            style = {"color": color if np.ndim(color) == 0 else color[c], "size": 11}
+            number = f"{numbers[r, c]:.0f}"
+            axes.text(x + c + 0.5, y + r + 0.5, number, ha="center", va="center", **style)
     for r in range(rows + 1):
         axes.plot([x, x + columns], [y + r, y + r], color=MUTED, lw=0.6)
     for c in range(columns + 1):
