@@ -15,6 +15,7 @@ import sys
 import warnings
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import numba
 import numpy as np
@@ -27,13 +28,9 @@ _BLOCKS = 2 if SIMULATED else 132 * 16  # at most; a thread takes several elemen
 
 # Python's functions raise where a GPU gives infinity or NaN; NumPy's do as the GPU, and keep the
 # dtype of a scalar.
-if SIMULATED:
-    exp, expm1, log, log1p = np.exp, np.expm1, np.log, np.log1p
-    tanh, isnan = np.tanh, np.isnan
-else:
-    exp, expm1, log, log1p = math.exp, math.expm1, math.log, math.log1p
-    tanh, isnan = math.tanh, math.isnan
-
+_functions: Any = np if SIMULATED else math
+exp, expm1, log, log1p = _functions.exp, _functions.expm1, _functions.log, _functions.log1p
+tanh, sqrt, isnan = _functions.tanh, _functions.sqrt, _functions.isnan
 erfc = math.erfc
 
 
@@ -70,7 +67,7 @@ def launch(function, grid, block, *args, shared=0):
 
 
 def spread(function, count, *args):
-    """Run a kernel whose threads stride over ``count`` elements; its first argument is the count."""
+    """Run a kernel whose threads stride over ``count`` elements, its first argument."""
     if count:
         blocks = min(-(-count // THREADS), _BLOCKS)
         launch(function, blocks, THREADS, count, *args)

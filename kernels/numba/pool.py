@@ -55,7 +55,7 @@ def _address(b, y, column, c, h, w, channels, last):
 @_d.device
 def _window_of(i, g):
     """Of output i: the address of its image's first number of this channel, and its corner."""
-    _, h, w, channels, oh, ow, _, _, sh, sw, top, left, pixel, last = g
+    _, h, w, channels, oh, ow, _, _, sh, sw, top, left, _, last = g
     b, y, column, c = _place(i, oh, ow, channels, last)
     return _address(b, 0, 0, c, h, w, channels, last), y * sh - top, column * sw - left
 
@@ -174,7 +174,7 @@ def take_backward(dy, offsets, x_shape, window, data_format):
 
 @_d.device
 def _windows_over(at, padding, size, stride, count):
-    """The windows along one axis that the place ``at`` lies in: from the first to before the last."""
+    """The windows along one axis that a place lies in: the first, and the one past the last."""
     reach = at + padding
     return (reach - size + stride) // stride if reach >= size else 0, min(
         reach // stride + 1, count

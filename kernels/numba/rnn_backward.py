@@ -188,7 +188,7 @@ def _gates_kernel(cell):
 
 def _run(cell, steps, options, order, U, upstream, ends, da, dq, initial, size, reverse):
     """Fill da and dq, and the gradients of the initial state."""
-    T, B, H = size
+    _, B, H = size
     columns = cell.gates * H
     dtype = da.dtype
     # U^T, so that neighbouring threads read neighbouring words of it too.

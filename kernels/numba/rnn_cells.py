@@ -131,14 +131,16 @@ def _simple(activation):
 def make(cell, activation, reset_after):
     """The cell of a call."""
     if cell == "simple_rnn":
-        pair = (_d.device(function) for function in _simple(activation))
-        return Cell(f"simple_rnn_{activation}", 1, 0, False, False, False, *pair)
+        forward, backward = map(_d.device, _simple(activation))
+        return Cell(f"simple_rnn_{activation}", 1, 0, False, False, False, forward, backward)
     if cell == "lstm":
-        pair = _d.device(_lstm_step), _d.device(_lstm_back)
-        return Cell("lstm", 4, 4, True, False, False, *pair)
+        forward, backward = map(_d.device, (_lstm_step, _lstm_back))
+        return Cell("lstm", 4, 4, True, False, False, forward, backward)
     if reset_after:
-        pair = _d.device(_gru_after_step), _d.device(_gru_after_back)
-        return Cell("gru_reset_after", 3, 4, False, False, True, *pair)
-    pair = _d.device(_gru_before_step), _d.device(_gru_before_back)
-    resets = _d.device(_gru_before_reset), _d.device(_gru_before_reset_back)
-    return Cell("gru_reset_before", 3, 3, False, True, False, *pair, *resets)
+        forward, backward = map(_d.device, (_gru_after_step, _gru_after_back))
+        return Cell("gru_reset_after", 3, 4, False, False, True, forward, backward)
+    forward, backward = map(_d.device, (_gru_before_step, _gru_before_back))
+    reset, reset_backward = map(_d.device, (_gru_before_reset, _gru_before_reset_back))
+    return Cell(
+        "gru_reset_before", 3, 3, False, True, False, forward, backward, reset, reset_backward
+    )

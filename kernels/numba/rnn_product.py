@@ -1,8 +1,8 @@
 """The product of a recurrent step inside a block, and the shape of the blocks.
 
 A block owns R rows of the batch for the whole sequence. Its threads are TX x TY: a thread takes the
-columns tx, tx + TX, ... and of the sum over k the slice ty, so a small layer has enough threads, and
-a matrix that is read once from L2 serves all R rows::
+columns tx, tx + TX, ... and of the sum over k the slice ty, so that a small layer has enough
+threads. A matrix that is read once from L2 serves all R rows::
 
     out[r, n] = bias[n] + sum over k of vector[r, k] * matrix[k, n]        r < R
 

@@ -6,8 +6,8 @@ result has the shape and dtype that NumPy gives it.
 
 from __future__ import annotations
 
-import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numba import cuda
@@ -15,7 +15,7 @@ from numba import cuda
 from fastnn.kernels.numba import device as _d
 from fastnn.kernels.numba.array import DeviceArray, contiguous, empty, flat, to_device, wrap
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[np.ufunc, Any] = {
     np.add: lambda a, b: a + b,
     np.subtract: lambda a, b: a - b,
     np.multiply: lambda a, b: a * b,
@@ -31,7 +31,7 @@ _FUNCTIONS = {
     np.bitwise_and: lambda a, b: a & b,
     np.bitwise_or: lambda a, b: a | b,
     np.negative: lambda a: -a,
-    np.sqrt: np.sqrt if _d.SIMULATED else math.sqrt,
+    np.sqrt: _d.sqrt,
 }
 
 _THREADS = _d.THREADS
