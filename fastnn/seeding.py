@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 _MASK64 = (1 << 64) - 1
@@ -26,6 +29,18 @@ def set_random_seed(seed: int) -> None:
     """
     global _source
     _source = np.random.default_rng(check_seed("set_random_seed", seed))
+
+
+@contextmanager
+def use_random_seed(seed: int) -> Iterator[None]:
+    """`set_random_seed` for a block, after which the source goes on where it was."""
+    global _source
+    before = _source
+    set_random_seed(seed)
+    try:
+        yield
+    finally:
+        _source = before
 
 
 def draw_seed() -> int:
