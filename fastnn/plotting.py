@@ -190,7 +190,8 @@ def _curves(
         marker = {"marker": "o", "ms": 5, "mec": "white", "mew": 1.0} if len(values) <= 40 else {}
         axes.plot(numbers + 1, values, color=colour, lw=2.2, **marker)
         last = f"{values[-1]:.1f}" if unit else _short(values[-1])
-        ends.append((values[-1], f"{label} {last}{unit}", colour))
+        who = f"{label} " if f"val_{key}" in history else ""
+        ends.append((values[-1], f"{who}{last}{unit}", colour))
     axes.set_title(f"{key} {unit and f'({unit})'}".strip(), size=11, color=INK, loc="left", pad=8)
     axes.set_xlabel("epoch", size=9, color=MUTED, labelpad=2)
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -201,13 +202,18 @@ def _curves(
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(GRID)
-    falling = key == "loss"
+    # The words go where the curves are not.
+    falling = key == "loss" or _falls(axes.lines[0].get_ydata())
     for i, (_, text, colour) in enumerate(sorted(ends, reverse=True, key=lambda end: end[0])):
         row = 0.92 - 0.085 * i if falling else 0.06 + 0.085 * (len(ends) - 1 - i)
         axes.text(
             0.985, row, text, transform=axes.transAxes, ha="right", va="center",
             size=10, weight="bold", color=colour,
         )  # fmt: skip
+
+
+def _falls(values: np.ndarray) -> bool:
+    return bool(values[-1] < values[0])
 
 
 def _short(value: float) -> str:

@@ -38,7 +38,7 @@ from fastnn.datasets.fetch import (
     locate,
     obtain,
 )
-from fastnn.datasets.question_pairs import (
+from fastnn.datasets.questions import (
     QuestionPairs,
     generate_question_pairs,
     question_pairs,
