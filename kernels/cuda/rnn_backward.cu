@@ -14,8 +14,9 @@
  *
  * Pointers: rnn_step.cuh, and
  *
- *     recurrent [G*Hp, H]   U^T, each gate's rows padded with zeros to Hp, a multiple of 8
- *     exchange, flags       of a grid, zeros on entry: [2, teams, rows, G*Hp], [teams, blocks]
+ *     recurrent [G*Hp, H]   U^T, each gate's rows padded with zeros to Hp, a whole number of chunks
+ *     rest                  as forward
+ *     exchange, flags       of a grid, zeros on entry: [2, teams, rows, stride], [teams, blocks]
  *
  * A GRU that resets before the product needs da_n U_n^T before it can make da_r, so its step has two
  * products and two exchanges. da of all steps is written for dx, dW and dU, one large product each.
@@ -24,67 +25,52 @@
  * step is enough and every sum has one order.
  */
 #include "rnn_step.cuh"
+#if FNN_TENSOR
+#include "rnn_tiles.cuh"
+#else
 #include "rnn_product.cuh"
+#endif
 #include "rnn_team.cuh"
 
 extern "C" __global__ void
 #if FNN_EXCHANGE == 0 && FNN_CLUSTER > 1
     __cluster_dims__(FNN_CLUSTER, 1, 1)
 #endif
-__launch_bounds__(FNN_THREADS, 1) rnn_backward(CALL_PARAMETERS, INWARD_PARAMETERS, const real *recurrent, int units,
-                                              int rows, int slices, int shared, real *exchange, unsigned *flags)
+__launch_bounds__(FNN_THREADS, 1) rnn_backward(CALL_PARAMETERS, INWARD_PARAMETERS, const real *recurrent, int Hp,
+                                              int units, int rows, int shared, [[maybe_unused]] int shared_n,
+                                              u8 *rest, i64 rest_size, [[maybe_unused]] i64 rest_at_n,
+                                              real *exchange, unsigned *flags)
 {
     const Call call = CALL_ARGUMENTS;
     const Inward in = INWARD_ARGUMENTS;
-    const int Hp = (int)(H + 7) / 8 * 8;
     const int first_unit = (int)blockIdx.x * units;
+    const int last_unit = first_unit + units < (int)H ? first_unit + units : (int)H;
+    rest += rest_size * blockIdx.x;
 
     /* Shared memory: stage, weights, parts, gradients. */
-    Team team;
-    team.rank = blockIdx.x;
-    team.blocks = gridDim.x;
-    team.rows = rows;
-    team.stride = GATES * Hp;
-    team.buffers = 2;
-    team.stage = dynamic_shared<real>();
-    team.exchange = exchange;
-    team.flags = flags + (i64)blockIdx.y * gridDim.x;
-    team.exchanges = 0;
-    real *memory = team.stage + stage_rows(team.buffers, rows) * team.stride;
-    const int lanes = (units + FNN_COLUMNS - 1) / FNN_COLUMNS;
-    const int column = first_unit + (int)threadIdx.x % lanes * FNN_COLUMNS;
-    const int end = first_unit + units < (int)H ? first_unit + units : (int)H;
-    const int valid = end - column < 0 ? 0 : end - column < FNN_COLUMNS ? end - column : FNN_COLUMNS;
-    const real *columns = recurrent + (valid ? column : 0);
+    Team team = team_of(rows, row_stride(GATES * Hp), 2, exchange, flags);
+    real *memory = team.stage + stage_numbers(team);
+    const int K = (FNN_CELL == GRU_BEFORE ? 2 : GATES) * Hp; /* n's rows are in a product of their own */
+    const Matrix<1> matrix = {recurrent, H, 0, K, first_unit, last_unit};
+    const Product<1, FNN_WIDTH, FNN_REGISTERS> product(matrix, units, shared, memory, rest);
+    memory += product.shared_numbers();
 #if FNN_CELL == GRU_BEFORE
-    const int K = 2 * Hp; /* z, r; the product of n is the other */
-#else
-    const int K = GATES * Hp;
-#endif
-    const Weights<FNN_COLUMNS> weights =
-        weights_of<FNN_COLUMNS>(columns, H, 1, valid, K, lanes, slices, shared, memory);
-    wide kept[FNN_REGISTERS ? FNN_REGISTERS : 1][4][FNN_COLUMNS];
-    keep_registers<FNN_COLUMNS, FNN_REGISTERS>(weights, kept);
-    keep_shared<FNN_COLUMNS, FNN_REGISTERS>(weights);
-    memory += shared * 4 * FNN_THREADS * FNN_COLUMNS;
-#if FNN_CELL == GRU_BEFORE
-    const Weights<FNN_COLUMNS> weights_n =
-        weights_of<FNN_COLUMNS>(columns + 2 * Hp * H, H, 1, valid, Hp, lanes, slices, shared, memory);
-    wide none[1][4][FNN_COLUMNS];
-    keep_shared<FNN_COLUMNS, 0>(weights_n);
-    memory += shared * 4 * FNN_THREADS * FNN_COLUMNS;
+    const Matrix<1> matrix_n = {recurrent + 2 * Hp * H, H, 0, Hp, first_unit, last_unit};
+    const Product<1, FNN_WIDTH_N, 0> product_n(matrix_n, units, shared_n, memory, rest + rest_at_n);
+    memory += product_n.shared_numbers();
 #endif
     wide *parts = reinterpret_cast<wide *>(memory);
-    Gradient *gradients =
-        reinterpret_cast<Gradient *>(parts + slices / weights.fold * FNN_ROWS * lanes * FNN_COLUMNS);
+    Gradient *gradients = reinterpret_cast<Gradient *>(parts + product.part_numbers());
+#if FNN_CELL == GRU_BEFORE
+    if (product_n.part_numbers() > product.part_numbers())
+        gradients = reinterpret_cast<Gradient *>(parts + product_n.part_numbers());
+#endif
 
-    const int row = (int)threadIdx.x / units, unit = (int)threadIdx.x % units;
-    const i64 j = first_unit + unit, top = (i64)blockIdx.y * rows;
-    const bool owner = row < FNN_ROWS && j < H;
-
-    i64 steps = 0;
-    for (int r = 0; r < rows; r++)
-        if (top + r < B && length_of(call, top + r) > steps) steps = length_of(call, top + r);
+    /* This thread's unit and, in each pass over FNN_ROWS rows, its rows: row, row + at_once, ... */
+    const int lane = (int)threadIdx.x % units, row = (int)threadIdx.x / units, at_once = FNN_THREADS / units;
+    const i64 j = first_unit + lane, top = (i64)blockIdx.y * rows;
+    const bool owner = row < at_once && j < last_unit;
+    const i64 steps = longest(call, top, rows);
 
     /* da of a row's last step, and in the loop below of the step after. */
     auto publish_gradients = [&](const Back &back, Gradient &d, i64 s, int r, i64 b) {
@@ -95,18 +81,18 @@ __launch_bounds__(FNN_THREADS, 1) rnn_backward(CALL_PARAMETERS, INWARD_PARAMETER
         for (int g = 0; g < GATES; g++) {
             if (FNN_CELL == GRU_BEFORE && g == 1) continue;
             const wide v = FNN_CELL == GRU_AFTER && g == 2 ? dq : da[g];
-            publish(team, (int)(s & 1), r, g * Hp + (int)j, narrow(v));
+            publish(team, (int)(s & 1), r, g * Hp + (int)j, operand(v));
         }
         if (back.steps) write_gradients(call, in, da, dq, t, b, j);
     };
 
     clear_stage(team);
-    for (int r = row; owner && r < rows; r += FNN_ROWS) {
+    for (int r = row; owner && r < rows; r += at_once) {
         const i64 b = top + r;
         if (b >= B) continue;
         Gradient d = first_gradient(call, in, b, j);
         if (steps) publish_gradients(look_back(call, in, 0, steps, b, j, length_of(call, b)), d, 0, r, b);
-        gradients[r * units + unit] = d;
+        gradients[r * units + lane] = d;
     }
     team_sync(team);
 
@@ -115,15 +101,16 @@ __launch_bounds__(FNN_THREADS, 1) rnn_backward(CALL_PARAMETERS, INWARD_PARAMETER
         const i64 t = time_of(call, steps - 1 - s, steps);
 #if FNN_CELL == GRU_BEFORE
         for (int pass = 0; pass < rows; pass += FNN_ROWS) {
-            const int r = pass + row;
-            const i64 b = top + r;
-            product<FNN_COLUMNS, 0>(weights_n, none, staged(team, now, pass) + 2 * Hp, team.stride, parts);
+            product_n.run(staged(team, now, pass) + 2 * Hp, team.stride, parts);
             __syncthreads();
-            if (owner && b < B) {
+            for (int rr = row; owner && rr < FNN_ROWS; rr += at_once) {
+                const int r = pass + rr;
+                const i64 b = top + r;
+                if (b >= B) break;
                 const Back back = look_back(call, in, s, steps, b, j, length_of(call, b));
-                const wide da_r =
-                    reset_gradient(call, back, gradients[r * units + unit], sum_of(weights_n, parts, row, unit), b, j);
-                publish(team, now, r, Hp + (int)j, narrow(da_r));
+                const wide dp = product_n.sum_of(parts, rr, lane);
+                const wide da_r = reset_gradient(call, back, gradients[r * units + lane], dp, b, j);
+                publish(team, now, r, Hp + (int)j, operand(da_r));
                 if (back.steps) in.da[row_of(call, t, b) * (3 * H) + H + j] = narrow(da_r);
             }
             if (FNN_EXCHANGE || pass + FNN_ROWS < rows) __syncthreads();
@@ -131,26 +118,36 @@ __launch_bounds__(FNN_THREADS, 1) rnn_backward(CALL_PARAMETERS, INWARD_PARAMETER
         team_sync(team);
 #endif
         for (int pass = 0; pass < rows; pass += FNN_ROWS) {
-            const int r = pass + row;
-            const i64 b = top + r;
-            const i64 length = owner && b < B ? length_of(call, b) : 0;
-            const bool live = t < length;
-            const bool steps_now = live && !is_masked(call, t, b), reset_now = live && is_reset(call, t, b);
-            Back back;
-            if (owner && b < B && s + 1 < steps) back = look_back(call, in, s + 1, steps, b, j, length);
-            product<FNN_COLUMNS, FNN_REGISTERS>(weights, kept, staged(team, now, pass), team.stride, parts);
+            Back ahead[FNN_PAIRS];
+            bool steps_now[FNN_PAIRS], reset_now[FNN_PAIRS];
+#pragma unroll
+            for (int q = 0; q < FNN_PAIRS; q++) {
+                const i64 b = top + pass + row + q * at_once;
+                steps_now[q] = reset_now[q] = false;
+                if (!owner || row + q * at_once >= FNN_ROWS || b >= B) continue;
+                const i64 length = length_of(call, b);
+                const bool live = t < length;
+                steps_now[q] = live && !is_masked(call, t, b);
+                reset_now[q] = live && is_reset(call, t, b);
+                if (s + 1 < steps) ahead[q] = look_back(call, in, s + 1, steps, b, j, length);
+            }
+            product.run(staged(team, now, pass), team.stride, parts);
             __syncthreads();
-            if (owner && b < B) {
-                Gradient d = gradients[r * units + unit];
-                leave(call, d, steps_now, reset_now, sum_of(weights, parts, row, unit), b, j);
-                if (s + 1 < steps) publish_gradients(back, d, s + 1, r, b);
-                gradients[r * units + unit] = d;
+#pragma unroll
+            for (int q = 0; q < FNN_PAIRS; q++) {
+                const int rr = row + q * at_once, r = pass + rr;
+                const i64 b = top + r;
+                if (!owner || rr >= FNN_ROWS || b >= B) continue;
+                Gradient d = gradients[r * units + lane];
+                leave(call, d, steps_now[q], reset_now[q], product.sum_of(parts, rr, lane), b, j);
+                if (s + 1 < steps) publish_gradients(ahead[q], d, s + 1, r, b);
+                gradients[r * units + lane] = d;
             }
             if (FNN_EXCHANGE || pass + FNN_ROWS < rows) __syncthreads(); /* parts and stage are free again */
         }
         team_sync(team);
     }
 
-    for (int r = row; owner && r < rows; r += FNN_ROWS)
-        if (top + r < B) write_initial(call, in, gradients[r * units + unit], top + r, j);
+    for (int r = row; owner && r < rows; r += at_once)
+        if (top + r < B) write_initial(call, in, gradients[r * units + lane], top + r, j);
 }

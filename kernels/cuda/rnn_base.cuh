@@ -9,6 +9,7 @@
 #define FNN_RNN_BASE_CUH
 
 #include "device.cuh"
+#include "philox.cuh"
 
 #ifndef FNN_CELL
 #error "FNN_CELL is needed: 0 to 3"
@@ -64,32 +65,13 @@ FNN_INLINE wide cell_step(wide a) { return a > 0 ? 1 : 0; }
 
 /* ------------------------------------------------------------------------------ noise */
 
-/* The word of an element: Philox4x32-10 (Salmon et al. 2011) with the counter (element / 4 low, high,
- * stream, 0) and the key (seed low, seed high), of which the element takes word element % 4. */
-FNN_INLINE u32 rnn_noise_word(u64 seed, u32 stream, u64 element)
-{
-    u64 block = element >> 2;
-    u32 c0 = (u32)block, c1 = (u32)(block >> 32), c2 = stream, c3 = 0;
-    u32 k0 = (u32)seed, k1 = (u32)(seed >> 32);
-#pragma unroll
-    for (int round = 0; round < 10; round++) {
-        u64 p0 = (u64)0xD2511F53u * c0, p1 = (u64)0xCD9E8D57u * c2;
-        c0 = (u32)(p1 >> 32) ^ c1 ^ k0;
-        c2 = (u32)(p0 >> 32) ^ c3 ^ k1;
-        c1 = (u32)p1;
-        c3 = (u32)p0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    u32 lane = (u32)element & 3;
-    return lane < 2 ? (lane ? c1 : c0) : (lane == 2 ? c2 : c3);
-}
-
-enum { NOISE_RECURRENT_DROPOUT = 2, NOISE_ZONEOUT_H = 3, NOISE_ZONEOUT_C = 4 };
+#define PHILOX_RECURRENT_DROPOUT 2
+#define PHILOX_ZONEOUT_H 3
+#define PHILOX_ZONEOUT_C 4
 
 FNN_INLINE bool rnn_dropped(u64 seed, u32 stream, u64 element, double rate)
 {
-    return rnn_noise_word(seed, stream, element) < (u32)(rate * 4294967296.0);
+    return philox_word(seed, stream, element) < (u32)(rate * 4294967296.0);
 }
 
 #endif

@@ -1,10 +1,12 @@
 /* The recurrence forward, all steps in one launch: K0 (a block), K1 (a cluster), K2 (a grid).
  *
  * Equation: kernels/cells; options: rnn_step.cuh; who exchanges what: rnn_team.cuh; the product:
- * rnn_product.cuh. Pointers: rnn_step.cuh and
+ * rnn_product.cuh or rnn_tiles.cuh. Pointers: rnn_step.cuh and
  *
- *     recurrent [Hp, G*H]   U with rows of zeros up to Hp, a multiple of 8; read once, then kept
- *     exchange, flags       of a grid, zeros on entry: [2 or 3, teams, rows, Hp], [teams, blocks]
+ *     recurrent [Hp, G*H]   U with rows of zeros up to Hp, a whole number of chunks; read once, then kept
+ *     rest                  for tiles: weights in the order of the lanes that neither registers nor shared
+ *                           memory hold, [blocks, ...]; rest_n of the second product
+ *     exchange, flags       of a grid, zeros on entry: [2 or 3, teams, rows, stride], [teams, blocks]
  *
  * A block of a team owns `units` units, all gates of them, so that their cell needs no other block:
  *
@@ -13,8 +15,9 @@
  *                     |  #             .   .
  *     hm [rows, H] ->    # x W + b -> cell -> h', c' of its units -> hm for the next step -> all blocks
  *
- * A step goes over the team's rows, FNN_ROWS at a time: product, barrier, then one thread a (row, unit)
- * adds the slices' sums, makes the step of that unit and publishes what enters the next product.
+ * A step goes over the team's rows, FNN_ROWS at a time: product, barrier, then each thread, for its unit of
+ * one row (or of FNN_PAIRS rows), adds the slices' sums, makes the step and publishes what enters the next
+ * product.
  * x W, masks and resets of the next step are read before the exchange, so that memory and barrier wait
  * at the same time. h and c stay in shared memory; saved are y, and c and gates where they are kept.
  *
@@ -22,7 +25,11 @@
  * k innermost.
  */
 #include "rnn_step.cuh"
+#if FNN_TENSOR
+#include "rnn_tiles.cuh"
+#else
 #include "rnn_product.cuh"
+#endif
 #include "rnn_team.cuh"
 
 #if FNN_CELL == GRU_BEFORE
@@ -35,71 +42,66 @@ extern "C" __global__ void
 #if FNN_EXCHANGE == 0 && FNN_CLUSTER > 1
     __cluster_dims__(FNN_CLUSTER, 1, 1)
 #endif
-__launch_bounds__(FNN_THREADS, 1) rnn_forward(CALL_PARAMETERS, OUTWARD_PARAMETERS, const real *recurrent, int units,
-                                             int rows, int slices, int shared, real *exchange, unsigned *flags)
+__launch_bounds__(FNN_THREADS, 1) rnn_forward(CALL_PARAMETERS, OUTWARD_PARAMETERS, const real *recurrent, int Hp,
+                                             int units, int rows, int shared, [[maybe_unused]] int shared_n,
+                                             u8 *rest, i64 rest_size, [[maybe_unused]] i64 rest_at_n,
+                                             real *exchange, unsigned *flags)
 {
     const Call call = CALL_ARGUMENTS;
     const Outward out = OUTWARD_ARGUMENTS;
-    const int Hp = (int)(H + 7) / 8 * 8;
     const int first_unit = (int)blockIdx.x * units;
+    const int last_unit = first_unit + units < (int)H ? first_unit + units : (int)H;
+    rest += rest_size * blockIdx.x;
 
     /* Shared memory: stage, weights, parts, states. */
-    Team team;
-    team.rank = blockIdx.x;
-    team.blocks = gridDim.x;
-    team.rows = rows;
-    team.stride = Hp;
-    team.buffers = FNN_CELL == GRU_BEFORE ? 3 : 2;
-    team.stage = dynamic_shared<real>();
-    team.exchange = exchange;
-    team.flags = flags + (i64)blockIdx.y * gridDim.x;
-    team.exchanges = 0;
-    real *memory = team.stage + stage_rows(team.buffers, rows) * team.stride;
-    const int lane = (int)threadIdx.x % units;
-    const int valid = first_unit + lane < H;
-    const real *columns = recurrent + first_unit + (valid ? lane : 0);
-    const Weights<FIRST> weights =
-        weights_of<FIRST>(columns, GATES * H, H, valid * FIRST, Hp, units, slices, shared, memory);
-    wide kept[FNN_REGISTERS ? FNN_REGISTERS : 1][4][FIRST];
-    keep_registers<FIRST, FNN_REGISTERS>(weights, kept);
-    keep_shared<FIRST, FNN_REGISTERS>(weights);
-    memory += shared * 4 * FNN_THREADS * FIRST;
+    Team team = team_of(rows, row_stride(Hp), FNN_CELL == GRU_BEFORE ? 3 : 2, exchange, flags);
+    real *memory = team.stage + stage_numbers(team);
+    const Matrix<FIRST> matrix = {recurrent, GATES * H, H, Hp, first_unit, last_unit};
+    const Product<FIRST, FNN_WIDTH, FNN_REGISTERS> product(matrix, units, shared, memory, rest);
+    memory += product.shared_numbers();
 #if FNN_CELL == GRU_BEFORE
-    const Weights<1> weights_n =
-        weights_of<1>(columns + 2 * H, GATES * H, H, valid, Hp, units, slices, shared, memory);
-    wide none[1][4][1];
-    keep_shared<1, 0>(weights_n);
-    memory += shared * 4 * FNN_THREADS;
+    const Matrix<1> matrix_n = {recurrent + 2 * H, GATES * H, H, Hp, first_unit, last_unit};
+    const Product<1, FNN_WIDTH_N, 0> product_n(matrix_n, units, shared_n, memory, rest + rest_at_n);
+    memory += product_n.shared_numbers();
 #endif
     wide *parts = reinterpret_cast<wide *>(memory);
-    wide *state_h = parts + slices / weights.fold * FNN_ROWS * units * FIRST, *state_c = state_h + rows * units;
 #if FNN_CELL == GRU_BEFORE
-    wide *state_z = state_c, *state_r = state_z + rows * units;
+    wide *state_h = parts + max(product.part_numbers(), product_n.part_numbers());
+    wide *state_z = state_h + rows * units, *state_r = state_z + rows * units;
+#else
+    wide *state_h = parts + product.part_numbers();
 #endif
+    [[maybe_unused]] wide *state_c = state_h + rows * units;
 
-    /* This thread's unit and, in each pass over FNN_ROWS rows, its row. */
-    const int row = (int)threadIdx.x / units;
+    /* This thread's unit and, in each pass over FNN_ROWS rows, its rows: row, row + at_once, ... */
+    const int lane = (int)threadIdx.x % units, row = (int)threadIdx.x / units, at_once = FNN_THREADS / units;
     const i64 j = first_unit + lane, top = (i64)blockIdx.y * rows;
-    const bool owner = row < FNN_ROWS && valid;
+    const bool owner = row < at_once && j < last_unit;
     Bias added;
     if (owner) added = bias_of(out, H, j);
 
     /* Steps past the last of the team's rows are not made. */
-    i64 steps = 0;
-    for (int r = 0; r < rows; r++)
-        if (top + r < B && length_of(call, top + r) > steps) steps = length_of(call, top + r);
+    const i64 steps = longest(call, top, rows);
 
     clear_stage(team);
-    for (int r = row; owner && r < rows; r += FNN_ROWS) {
+    for (int r = row; owner && r < rows; r += at_once) {
         if (top + r >= B) continue;
         const State state = initial_state(call, top + r, j);
         state_h[r * units + lane] = state.h;
         if (FNN_CELL == LSTM) state_c[r * units + lane] = state.c;
-        publish(team, 0, r, (int)j, narrow(state.h * drop_of(call, (top + r) * H + j)));
+        publish(team, 0, r, (int)j, operand(state.h * drop_of(call, (top + r) * H + j)));
     }
 
-    Ahead ahead;
-    if (owner && top + row < B && steps) ahead = look_ahead(call, out, 0, steps, top + row, j, length_of(call, top + row));
+    Ahead ahead[FNN_PAIRS];
+    auto look = [&](i64 s, int pass) {
+#pragma unroll
+        for (int q = 0; q < FNN_PAIRS; q++) {
+            const i64 b = top + pass + row + q * at_once;
+            if (owner && row + q * at_once < FNN_ROWS && b < B)
+                ahead[q] = look_ahead(call, out, s, steps, b, j, length_of(call, b));
+        }
+    };
+    if (steps) look(0, 0);
     team_sync(team);
 
     for (i64 s = 0; s < steps; s++) {
@@ -107,64 +109,66 @@ __launch_bounds__(FNN_THREADS, 1) rnn_forward(CALL_PARAMETERS, OUTWARD_PARAMETER
         const i64 t = time_of(call, s, steps);
 #if FNN_CELL == GRU_BEFORE
         for (int pass = 0; pass < rows; pass += FNN_ROWS) {
-            const int r = pass + row;
-            const i64 b = top + r;
             const real *v = staged(team, now, pass);
-            product<FIRST, FNN_REGISTERS>(weights, kept, v, team.stride, parts);
+            product.run(v, team.stride, parts);
             __syncthreads();
-            if (owner && b < B) {
-                const Ahead now_ahead = look_ahead(call, out, s, steps, b, j, length_of(call, b));
-                const wide a[2] = {sum_of(weights, parts, row, lane * 2), sum_of(weights, parts, row, lane * 2 + 1)};
+            for (int rr = row; owner && rr < FNN_ROWS; rr += at_once) {
+                const int r = pass + rr;
+                const i64 b = top + r;
+                if (b >= B) break;
+                const Ahead here = look_ahead(call, out, s, steps, b, j, length_of(call, b));
+                const wide a[2] = {product.sum_of(parts, rr, lane * 2), product.sum_of(parts, rr, lane * 2 + 1)};
                 wide zr[2];
-                reset_gates(now_ahead, added, a, zr);
+                reset_gates(here, added, a, zr);
                 state_z[r * units + lane] = zr[0];
                 state_r[r * units + lane] = zr[1];
-                publish(team, 2, r, (int)j, narrow(zr[1] * widen(v[row * team.stride + j])));
+                publish(team, 2, r, (int)j, operand(zr[1] * widen(v[rr * team.stride + j])));
             }
             if (FNN_EXCHANGE || pass + FNN_ROWS < rows) __syncthreads();
         }
         team_sync(team);
 #endif
         for (int pass = 0; pass < rows; pass += FNN_ROWS) {
-            const int r = pass + row;
-            const i64 b = top + r;
-            wide a[GATES], planes[PLANES ? PLANES : 1];
 #if FNN_CELL == GRU_BEFORE
-            product<1, 0>(weights_n, none, staged(team, 2, pass), team.stride, parts);
+            product_n.run(staged(team, 2, pass), team.stride, parts);
 #else
-            product<FIRST, FNN_REGISTERS>(weights, kept, staged(team, now, pass), team.stride, parts);
+            product.run(staged(team, now, pass), team.stride, parts);
 #endif
             __syncthreads();
-            if (owner && b < B) {
+#pragma unroll
+            for (int q = 0; q < FNN_PAIRS; q++) {
+                const int rr = row + q * at_once, r = pass + rr, at = r * units + lane;
+                const i64 b = top + r;
+                if (!owner || rr >= FNN_ROWS || b >= B) continue;
+                wide a[GATES], planes[PLANES ? PLANES : 1];
 #if FNN_CELL == GRU_BEFORE
-                a[2] = sum_of(weights_n, parts, row, lane);
-                planes[0] = state_z[r * units + lane];
-                planes[1] = state_r[r * units + lane];
+                a[2] = product_n.sum_of(parts, rr, lane);
+                planes[0] = state_z[at];
+                planes[1] = state_r[at];
 #else
 #pragma unroll
-                for (int g = 0; g < GATES; g++) a[g] = sum_of(weights, parts, row, lane * GATES + g);
+                for (int g = 0; g < GATES; g++) a[g] = product.sum_of(parts, rr, lane * GATES + g);
 #endif
                 State state;
-                state.h = state_h[r * units + lane];
-                state.c = FNN_CELL == LSTM ? state_c[r * units + lane] : (wide)0;
-                state = step_unit(call, out, ahead, added, a, planes, state, t, b, j);
+                state.h = state_h[at];
+                state.c = FNN_CELL == LSTM ? state_c[at] : (wide)0;
+                state = step_unit(call, out, ahead[q], added, a, planes, state, t, b, j);
                 if (s + 1 < steps) {
-                    if (ahead.reset_next) state = initial_state(call, b, j);
-                    publish(team, next, r, (int)j, narrow(state.h * drop_of(call, b * H + j)));
+                    if (ahead[q].reset_next) state = initial_state(call, b, j);
+                    publish(team, next, r, (int)j, operand(state.h * drop_of(call, b * H + j)));
                 }
-                state_h[r * units + lane] = state.h;
-                if (FNN_CELL == LSTM) state_c[r * units + lane] = state.c;
+                state_h[at] = state.h;
+                if (FNN_CELL == LSTM) state_c[at] = state.c;
             }
             const bool last = pass + FNN_ROWS >= rows;
-            const i64 s_next = last ? s + 1 : s, b_next = last ? top + row : b + FNN_ROWS;
-            if (owner && b_next < B && s_next < steps)
-                ahead = look_ahead(call, out, s_next, steps, b_next, j, length_of(call, b_next));
+            if (!last) look(s, pass + FNN_ROWS);
+            else if (s + 1 < steps) look(s + 1, 0);
             if (FNN_EXCHANGE || !last) __syncthreads(); /* parts and stage are free again */
         }
         team_sync(team);
     }
 
-    for (int r = row; owner && r < rows; r += FNN_ROWS) {
+    for (int r = row; owner && r < rows; r += at_once) {
         if (top + r >= B) continue;
         out.final_h[(top + r) * H + j] = narrow(state_h[r * units + lane]);
         if (FNN_CELL == LSTM) out.final_c[(top + r) * H + j] = narrow(state_c[r * units + lane]);

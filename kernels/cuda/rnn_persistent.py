@@ -12,103 +12,131 @@ import numpy as np
 
 from fastnn.kernels.cuda import loader
 from fastnn.kernels.cuda.rnn_call import NULL, Call
-from fastnn.kernels.cuda.rnn_choice import Card, Plan, Work, choose
+from fastnn.kernels.cuda.rnn_choice import choose
+from fastnn.kernels.cuda.rnn_shapes import Card, Plan, Work
 
 VARIABLE = "FASTNN_CUDA_RNN"
+TF32 = "CUPY_TF32"  # CuPy's own: whoever asks it for tf32 in products means these too
 _NON_PORTABLE_CLUSTER = 14  # CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
-_PORTABLE = 8  # blocks of a cluster that every card takes
+_PORTABLE = 8  # blocks of a cluster that every card with clusters takes
+_LARGEST = 16
+_TENSOR_CORES = 80  # the compute capability from which on rnn_tensor.cuh compiles
 
 
 @cache
 def card(device: int) -> Card:
     """The facts of a device that the choice needs."""
     attributes: Mapping[str, int] = cupy.cuda.Device(device).attributes
+    capability = 10 * attributes["ComputeCapabilityMajor"] + attributes["ComputeCapabilityMinor"]
     return Card(
-        10 * attributes["ComputeCapabilityMajor"] + attributes["ComputeCapabilityMinor"],
+        capability,
         attributes["MultiProcessorCount"],
         attributes["MaxSharedMemoryPerBlockOptin"],
         bool(attributes["CooperativeLaunch"]),
+        1 if capability < 90 else _LARGEST if _driver() else _PORTABLE,
     )
 
 
-def plan_of(call: Call, backward: bool) -> Plan:
+def work_of(call: Call, backward: bool, capability: int) -> Work:
+    """The call, as the choice sees it."""
+    narrow = call.dtype.itemsize == 2 or (
+        call.dtype == np.float32 and os.environ.get(TF32) == "1"
+    )
+    tensor = narrow and capability >= _TENSOR_CORES
+    return Work(call.cell, call.G, call.H, call.B, call.dtype.itemsize, backward, tensor)
+
+
+def plan_of(call: Call, backward: bool) -> tuple[Work, Plan]:
     """How this call runs on the current device."""
-    work = Work(call.cell, call.G, call.H, call.B, call.dtype.itemsize, backward)
     here = card(cupy.cuda.runtime.getDevice())
-    return choose(here, work, os.environ.get(VARIABLE) or None)
+    work = work_of(call, backward, here.capability)
+    return work, choose(here, work, os.environ.get(VARIABLE) or None)
 
 
 def forward(call: Call, outward: tuple[Any, ...], recurrent: Any) -> bool:
     """Run all steps; False where the choice is K3."""
-    plan = plan_of(call, False)
+    work, plan = plan_of(call, False)
     if plan.kernel == "k3":
         return False
-    H, Hp = call.H, (call.H + 7) // 8 * 8
     U = cupy.ascontiguousarray(recurrent)
-    if Hp != H:
-        U = cupy.zeros((Hp, call.G * H), call.dtype)
-        U[:H] = recurrent
-    _run("rnn_forward", call, plan, outward, U, Hp, 3 if call.cell == 3 else 2)
+    if work.Hp != work.H:
+        U = cupy.zeros((work.Hp, call.G * call.H), call.dtype)
+        U[: call.H] = recurrent
+    _run("rnn_forward", call, work, plan, outward, U, 3 if work.two_products else 2)
     return True
 
 
 def backward(call: Call, inward: tuple[Any, ...], recurrent: Any) -> bool:
     """Run all steps; False where the choice is K3."""
-    plan = plan_of(call, True)
+    work, plan = plan_of(call, True)
     if plan.kernel == "k3":
         return False
-    H, Hp, G = call.H, (call.H + 7) // 8 * 8, call.G
+    H, G = call.H, call.G
     transposed = recurrent.T
-    if Hp == H:
+    if work.Hp == H:
         U = cupy.ascontiguousarray(transposed)
     else:
-        padded = cupy.zeros((G, Hp, H), call.dtype)
+        U = cupy.zeros((G, work.Hp, H), call.dtype)
         for g in range(G):
-            padded[g, :H] = transposed[g * H : (g + 1) * H]
-        U = padded.reshape(G * Hp, H)
-    _run("rnn_backward", call, plan, inward, U, G * Hp, 2)
+            U[g, :H] = transposed[g * H : (g + 1) * H]
+    _run("rnn_backward", call, work, plan, inward, U, 2)
     return True
 
 
-def defines_of(plan: Plan, backward: bool) -> dict[str, int]:
+def defines_of(work: Work, plan: Plan) -> dict[str, int]:
     """The macros of rnn_forward.cu and rnn_backward.cu, besides dtype and cell."""
-    defines = {
+    return {
         "FNN_EXCHANGE": int(plan.kernel == "k2"),
         "FNN_CLUSTER": plan.blocks if plan.kernel == "k1" else 1,
+        "FNN_TENSOR": int(work.tensor),
         "FNN_THREADS": plan.threads,
         "FNN_ROWS": plan.pass_rows,
+        "FNN_PAIRS": plan.pairs,
         "FNN_REGISTERS": plan.registers,
+        "FNN_WIDTH": plan.widths[0],
+        "FNN_WIDTH_N": plan.widths[-1],
     }
-    if backward:
-        defines["FNN_COLUMNS"] = plan.columns
-    return defines
 
 
 def _run(
-    name: str, call: Call, plan: Plan, arrays: tuple[Any, ...], U: Any, K: int, buffers: int
+    name: str, call: Call, work: Work, plan: Plan, arrays: tuple[Any, ...], U: Any, buffers: int
 ) -> None:
     grid = plan.kernel == "k2"
-    exchange = flags = NULL
+    exchange = flags = rest = NULL
     if grid:
-        exchange = cupy.zeros((buffers, plan.teams, plan.rows, K), call.dtype)
+        exchange = cupy.zeros((buffers, plan.teams, plan.rows, work.stride), call.dtype)
         flags = cupy.zeros((plan.teams, plan.blocks), np.uint32)
-    sizes = (plan.units, plan.rows, plan.slices, plan.shared_chunks)
-    defines = call.defines | defines_of(plan, name == "rnn_backward")
-    kernel = loader.kernel(name, name, defines, cooperative=grid)
+    if any(plan.rest_bytes):
+        rest = cupy.empty((plan.blocks, sum(plan.rest_bytes)), np.uint8)
+    sizes = (work.Hp, plan.units, plan.rows, plan.shared_chunks[0], plan.shared_chunks[-1])
+    rest_sizes = (sum(plan.rest_bytes), plan.rest_bytes[0])
+    kernel = loader.kernel(name, name, call.defines | defines_of(work, plan), cooperative=grid)
     if kernel.max_dynamic_shared_size_bytes < plan.shared_bytes:
         kernel.max_dynamic_shared_size_bytes = plan.shared_bytes
     if plan.kernel == "k1" and plan.blocks > _PORTABLE:
-        _allow_large_cluster(kernel)
+        _driver().funcSetAttribute(kernel.kernel.ptr, _NON_PORTABLE_CLUSTER, 1)
     kernel(
         (plan.blocks, plan.teams),
         (plan.threads,),
-        (*call.args, *arrays, U, *(np.int32(n) for n in sizes), exchange, flags),
+        (
+            *call.args,
+            *arrays,
+            U,
+            *(np.int32(n) for n in sizes),
+            rest,
+            *(np.int64(n) for n in rest_sizes),
+            exchange,
+            flags,
+        ),
         shared_mem=plan.shared_bytes,
     )
 
 
 @cache
-def _allow_large_cluster(kernel: Any) -> None:
-    from cupy_backends.cuda.api import driver
-
-    driver.funcSetAttribute(kernel.kernel.ptr, _NON_PORTABLE_CLUSTER, 1)
+def _driver() -> Any:
+    """CuPy's driver functions, or None: without them no cluster is larger than is portable."""
+    try:
+        from cupy_backends.cuda.api import driver
+    except ImportError:
+        return None
+    return driver

@@ -55,6 +55,15 @@ FNN_INLINE bool is_reset(const Call &call, i64 t, i64 b) { return call.resets &&
 FNN_INLINE wide initial_of(const real *initial, i64 at) { return initial ? widen(initial[at]) : (wide)0; }
 FNN_INLINE wide drop_of(const Call &call, i64 at) { return call.drop ? call.drop[at] : (wide)1; }
 
+/* The largest length of `rows` rows from `top` on. */
+FNN_INLINE i64 longest(const Call &call, i64 top, int rows)
+{
+    i64 most = 0;
+    for (int r = 0; r < rows; r++)
+        if (top + r < call.B && length_of(call, top + r) > most) most = length_of(call, top + r);
+    return most;
+}
+
 /* The s-th time of `steps` in the direction of travel. */
 FNN_INLINE i64 time_of(const Call &call, i64 s, i64 steps) { return call.reverse ? steps - 1 - s : s; }
 
@@ -184,9 +193,9 @@ FNN_INLINE State step_unit(const Call &call, const Outward &out, const Ahead &ah
     if (ahead.steps) {
         State fresh = cell_forward(ahead.x, bias, a, planes, state);
         if (call.zone != ZONE_NONE) {
-            fresh.h = zoneout(call, NOISE_ZONEOUT_H, call.rate_h, t, b, j, state.h, fresh.h);
+            fresh.h = zoneout(call, PHILOX_ZONEOUT_H, call.rate_h, t, b, j, state.h, fresh.h);
             if (FNN_CELL == LSTM)
-                fresh.c = zoneout(call, NOISE_ZONEOUT_C, call.rate_c, t, b, j, state.c, fresh.c);
+                fresh.c = zoneout(call, PHILOX_ZONEOUT_C, call.rate_c, t, b, j, state.c, fresh.c);
         }
         state = fresh;
 #if PLANES
@@ -294,12 +303,12 @@ FNN_INLINE void unit_gradient(const Call &call, const Back &back, Gradient &d, w
     wide dc = d.c, kept_c = 0;
 #endif
     if (call.zone == ZONE_NOISE) {
-        if (call.rate_h != 0 && is_kept(call, NOISE_ZONEOUT_H, call.rate_h, t, b, j)) {
+        if (call.rate_h != 0 && is_kept(call, PHILOX_ZONEOUT_H, call.rate_h, t, b, j)) {
             kept_h = dh;
             dh = 0;
         }
 #if FNN_CELL == LSTM
-        if (call.rate_c != 0 && is_kept(call, NOISE_ZONEOUT_C, call.rate_c, t, b, j)) {
+        if (call.rate_c != 0 && is_kept(call, PHILOX_ZONEOUT_C, call.rate_c, t, b, j)) {
             kept_c = dc;
             dc = 0;
         }

@@ -60,7 +60,7 @@ extern "C" __global__ void rnn_begin_forward(CALL_PARAMETERS, wide *h, wide *c, 
 extern "C" __global__ void rnn_dropout_mask(wide *drop, i64 count, double rate, u64 seed)
 {
     for (i64 e = thread_index(); e < count; e += thread_count())
-        drop[e] = rnn_dropped(seed, NOISE_RECURRENT_DROPOUT, (u64)e, rate) ? (wide)0 : (wide)(1 / (1 - rate));
+        drop[e] = rnn_dropped(seed, PHILOX_RECURRENT_DROPOUT, (u64)e, rate) ? (wide)0 : (wide)(1 / (1 - rate));
 }
 
 /* ------------------------------------------------------------------------------ forward */

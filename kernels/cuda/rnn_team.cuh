@@ -20,8 +20,8 @@
 #include "rnn_base.cuh"
 
 typedef struct {
-    int rank, blocks, rows;
-    int stride;          /* numbers between the rows of a vector, padded with zeros */
+    int rows;
+    int stride;          /* numbers between the rows of a vector; what is not written stays zero */
     int buffers;
     real *stage;         /* shared: [buffers][rows][stride], grid: [FNN_ROWS][stride] */
     real *exchange;      /* grid: [buffers][teams][rows][stride] in device memory */
@@ -29,11 +29,25 @@ typedef struct {
     unsigned exchanges;
 } Team;
 
-#if FNN_EXCHANGE == 0
-FNN_INLINE i64 stage_rows(int buffers, int rows) { return (i64)buffers * rows; }
-#else
-FNN_INLINE i64 stage_rows(int, int) { return FNN_ROWS; }
-#endif
+FNN_INLINE Team team_of(int rows, int stride, int buffers, [[maybe_unused]] real *exchange,
+                        [[maybe_unused]] unsigned *flags)
+{
+    Team team;
+    team.rows = rows;
+    team.stride = stride;
+    team.buffers = buffers;
+    team.stage = dynamic_shared<real>();
+    team.exchange = exchange;
+    team.flags = flags + (i64)blockIdx.y * gridDim.x;
+    team.exchanges = 0;
+    return team;
+}
+
+/* Numbers of the stage, 16 bytes or a multiple. */
+FNN_INLINE i64 stage_numbers(const Team &team)
+{
+    return (i64)(FNN_EXCHANGE ? FNN_ROWS : team.buffers * team.rows) * team.stride;
+}
 
 /* All threads of all blocks; everything published before it can be read after it. */
 FNN_INLINE void team_sync(Team &team)
@@ -47,8 +61,8 @@ FNN_INLINE void team_sync(Team &team)
 #else
     team.exchanges++;
     __syncthreads();
-    if (threadIdx.x == 0) store_release(team.flags + team.rank, team.exchanges);
-    for (int block = threadIdx.x; block < team.blocks; block += FNN_THREADS)
+    if (threadIdx.x == 0) store_release(team.flags + blockIdx.x, team.exchanges);
+    for (int block = threadIdx.x; block < (int)gridDim.x; block += FNN_THREADS)
         while (load_acquire(team.flags + block) < team.exchanges) { }
     __syncthreads();
 #endif
@@ -80,7 +94,7 @@ FNN_INLINE void publish(const Team &team, int buffer, int r, int k, real v)
 /* Before the first exchange: the padding is zero, and on the way nothing is left of another kernel. */
 FNN_INLINE void clear_stage(Team &team)
 {
-    const i64 numbers = stage_rows(team.buffers, team.rows) * team.stride;
+    const i64 numbers = stage_numbers(team);
     for (i64 k = threadIdx.x; k < numbers; k += FNN_THREADS) team.stage[k] = narrow(0);
 #if FNN_EXCHANGE == 0
     team_sync(team); /* the others may write here from now on */
