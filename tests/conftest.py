@@ -5,16 +5,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import numpy as np
 import pytest
+from cuda_emulator import device as cuda_device
+from device_calls import moved_calls
 from hypothesis import HealthCheck, settings
 
 from fastnn import dispatch
 from fastnn.threads import use_num_threads
 
 BACKENDS = ("numpy", "cython")
+GPU_BACKENDS = ("numba",)  # tested where they can run, or are required
+# Backends of a device: a context manager that gives the `Device`, and why there is none. The tests
+# of the operations run on them, with their NumPy arrays moved there and back.
+DEVICES = {"cupy": (cuda_device.cupy_device, cuda_device.unavailable)}
+ON_DEVICES = ("test_ops_", "test_noise")
 
 settings.register_profile(
     "fastnn",
@@ -48,20 +56,35 @@ def need(name: str) -> None:
 
 def kinds() -> list[str]:
     """What the `backend` fixture runs on: numpy; cython on the best ISA of the machine with two
-    threads, and as ``cython-<isa>`` on each lower one with one thread."""
+    threads, and as ``cython-<isa>`` on each lower one with one thread; the GPU's backends."""
     try:
         from fastnn.kernels.cpu import _runtime
     except ImportError:
-        return list(BACKENDS)
-    return [*BACKENDS, *(f"cython-{isa}" for isa in _runtime.isas()[:-1])]
+        return [*BACKENDS, *gpu_backends()]
+    return [*BACKENDS, *(f"cython-{isa}" for isa in _runtime.isas()[:-1]), *gpu_backends()]
 
 
-@pytest.fixture(params=kinds())
+def gpu_backends() -> list[str]:
+    """Those of the GPU's backends that can run here or must."""
+    status = dispatch.status()
+    return [name for name in GPU_BACKENDS if status[name] is None or name in required()]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        devices = DEVICES if metafunc.module.__name__.startswith(ON_DEVICES) else {}
+        metafunc.parametrize("backend", [*kinds(), *devices], indirect=True)
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest):
     """The name of a backend, which is chosen while the test runs."""
+    if request.param in DEVICES:
+        yield from _on_device(request.param)
+        return
     name, _, isa = request.param.partition("-")
     need(name)
-    if name == "numpy":
+    if name != "cython":
         with dispatch.use_backend(name):
             yield name
         return
@@ -76,7 +99,21 @@ def backend(request: pytest.FixtureRequest):
         _runtime._set_isa(best)
 
 
-@pytest.fixture(params=[p for p in [(a, b) for a in BACKENDS for b in BACKENDS] if p[0] != p[1]])
+def _on_device(name: str):
+    start, unavailable = DEVICES[name]
+    reason = unavailable()
+    if reason is not None:
+        (pytest.fail if name in required() else pytest.skip)(f"backend {name}: {reason}")
+    with start() as device, dispatch.use_backend(name), moved_calls(device):
+        yield name
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Every ordered pair of backends; of the GPU's only those that can run here or must."""
+    return list(itertools.permutations((*BACKENDS, *gpu_backends()), 2))
+
+
+@pytest.fixture(params=pairs())
 def two_backends(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Two different backends: forward on the first, backward on the second."""
     for name in request.param:
