@@ -117,11 +117,13 @@ def test_the_environment_chooses(value, expected):
 @pytest.mark.parametrize("name", ["cupy", "numba"])
 def test_a_gpu_backend_says_why_it_is_not_there(name):
     reason = dispatch.status()[name]
-    assert reason.startswith("this version of fastnn has no")
+    if reason is None:
+        pytest.skip(f"{name} can run here")
+    assert "pip install 'fastnn[" in reason or "driver" in reason or "GPU" in reason
     with (
         pytest.raises(
             fastnn.BackendUnavailableError,
-            match=rf"^\[activation_forward\] the backend '{name}' is not available: this version",
+            match=rf"^\[activation_forward\] the backend '{name}' is not available: ",
         ),
         use_backend(name),
     ):
@@ -217,11 +219,12 @@ def test_two_threads_with_two_backends(rng):
 
 
 def test_a_skip_of_a_required_backend_is_a_failure(monkeypatch):
+    monkeypatch.setattr(dispatch, "status", lambda: {"cupy": "no such card"})
     monkeypatch.setenv("FASTNN_REQUIRE", "")
-    with pytest.raises(pytest.skip.Exception, match="backend cupy: this version"):
+    with pytest.raises(pytest.skip.Exception, match="backend cupy: no such card"):
         conftest.need("cupy")
     monkeypatch.setenv("FASTNN_REQUIRE", "numpy, cupy")
-    with pytest.raises(pytest.fail.Exception, match="backend cupy: this version"):
+    with pytest.raises(pytest.fail.Exception, match="backend cupy: no such card"):
         conftest.need("cupy")
     monkeypatch.setenv("FASTNN_REQUIRE", "tpu")
     with pytest.raises(pytest.UsageError, match="tpu"):

@@ -171,9 +171,19 @@ class DeviceArray(NDArrayOperatorsMixin):
 # --------------------------------------------------------------------------- making arrays
 
 
+def allocate(count, dtype):
+    """Flat device memory; every array of this package comes from here or from `upload`."""
+    return cuda.device_array(count, dtype)
+
+
+def upload(vector):
+    """A flat NumPy array on the device."""
+    return cuda.to_device(vector)
+
+
 def empty(shape, dtype):
     """Memory of this shape, its values unknown."""
-    return _over(cuda.device_array(math.prod(shape), dtype), shape, dtype)
+    return _over(allocate(math.prod(shape), dtype), shape, dtype)
 
 
 def zeros(shape, dtype):
@@ -189,7 +199,7 @@ def to_device(x):
         return empty(x.shape, x.dtype)
     axes = _memory_order(x)
     whole = x.transpose(axes)
-    memory = cuda.to_device(np.ascontiguousarray(whole).reshape(-1))
+    memory = upload(np.ascontiguousarray(whole).reshape(-1))
     return _over(memory, whole.shape, x.dtype).transpose(np.argsort(axes))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 import warnings
 from contextlib import contextmanager
 from functools import lru_cache
@@ -73,13 +74,16 @@ def spread(function, count, *args):
         launch(function, blocks, THREADS, count, *args)
 
 
+_one_at_a_time = threading.RLock()  # the simulator runs a single kernel
+
+
 @contextmanager
 def _simulation():
     """NaN and infinity without a word, as on the device, and quick changes between threads."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        with warnings.catch_warnings():
+        with _one_at_a_time, warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             yield
     finally:

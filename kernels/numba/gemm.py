@@ -181,6 +181,7 @@ def _product(row, item, right_item, a_along_k, b_along_k):
         strip_a = cuda.shared.array((DEPTH, _WIDTH), a.dtype)
         strip_b = cuda.shared.array((DEPTH, _WIDTH), a.dtype)
         sums = cuda.local.array((MICRO, MICRO), a.dtype)
+        done = cuda.local.array((MICRO, MICRO), a.dtype)
         column = cuda.local.array(MICRO, a.dtype)
         tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
         lane = ty * SIDE + tx
@@ -221,6 +222,11 @@ def _product(row, item, right_item, a_along_k, b_along_k):
                     for i in range(MICRO):
                         sums[i, j] += column[i] * value
             cuda.syncthreads()
+        # The loop below is too long to be unrolled, so it needs numbers that have an address. A
+        # copy has one, and the sums stay in registers.
+        for i in range(MICRO):
+            for j in range(MICRO):
+                done[i, j] = sums[i, j]
         for i in range(MICRO):
             m = m0 + ty + i * SIDE
             if m < M:
@@ -229,7 +235,7 @@ def _product(row, item, right_item, a_along_k, b_along_k):
                     n = n0 + tx + j * SIDE
                     if n < N:
                         n += group * N
-                        total = sums[i, j]
+                        total = done[i, j]
                         if has_bias:
                             total += bias[n]
                         if add:
