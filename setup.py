@@ -38,7 +38,7 @@ STUB = """\
 #define VREGS {registers}
 #if {has_target}
 #if {has_tiles} && __GNUC__ >= 11
-#pragma GCC target("{target},amx-tile,amx-bf16")
+#pragma GCC target("{target},avx512bf16,amx-tile,amx-bf16")
 #else
 #pragma GCC target("{target}")
 #endif

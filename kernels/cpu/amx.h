@@ -70,7 +70,7 @@ FNN_INLINE __m512i amx_join(__m512i a, __m512i b)
 }
 
 /* Columns u .. u + 15 of one row of a left operand, u a multiple of 16. `left` is at its row 0. */
-FNN_INLINE __mmask16 amx_put_left(bf16 *left, long ld, long r, long u, vec a)
+FNN_INLINE __mmask16 amx_split_left(bf16 *left, long ld, long r, long u, vec a)
 {
     __m512i part[3];
     __mmask16 bad = amx_split(a, part);
@@ -80,15 +80,29 @@ FNN_INLINE __mmask16 amx_put_left(bf16 *left, long ld, long r, long u, vec a)
     return bad;
 }
 
-/* Row k of one column vector of a right operand. A row writes its own halves of the lanes alone, so
- * two threads may write neighbouring rows. */
-FNN_INLINE void amx_put_right(bf16 *right, long k, const __m512i part[3])
+/* 16 columns of a left operand as one column vector of a right operand: what was summed over columns is now
+ * summed over rows. Rows 0 .. rows - 1, then zeros to the end of a block. `sums` += the columns' sums. */
+static void amx_turn(bf16 *right, const bf16 *left, long ld, long rows, vec *sums)
 {
-    bf16 *dst = right + k / AMX_K * AMX_RIGHT + k % AMX_K / 2 * 32;
-    for (int j = 0; j < 3; j++, dst += 16 * 32) {
-        if (k & 1) _mm512_mask_storeu_epi16(dst, 0xaaaaaaaau, part[j]);
-        else _mm512_mask_storeu_epi16(dst, 0x55555555u, _mm512_srli_epi32(part[j], 16));
+    static const uint16_t pairs[32] __attribute__((aligned(64))) = {
+        0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
+        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    const __m512i order = *(const __m512i *)pairs;
+    const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
+    __m512 sum[3] = {(__m512)*sums, _mm512_setzero_ps(), _mm512_setzero_ps()};
+    long end = round_up(rows, AMX_K);
+    for (long k = 0; k < end; k += 2) {
+        bf16 *dst = right + k / AMX_K * AMX_RIGHT + k % AMX_K / 2 * 32;
+        const bf16 *src = left + k * AMX_K;
+        for (int j = 0; j < 3; j++, dst += 16 * 32, src += ld * AMX_K) {
+            __m256i even = k < rows ? _mm256_load_si256((const __m256i *)src) : _mm256_setzero_si256();
+            __m256i odd = k + 1 < rows ? _mm256_load_si256((const __m256i *)(src + AMX_K)) : _mm256_setzero_si256();
+            __m512i both = _mm512_permutexvar_epi16(order, _mm512_inserti64x4(_mm512_castsi256_si512(even), odd, 1));
+            _mm512_store_si512(dst, both);
+            sum[j] = _mm512_dpbf16_ps(sum[j], (__m512bh)both, ones);
+        }
     }
+    *sums = (vec)(sum[0] + (sum[1] + sum[2]));
 }
 
 /* One right block from the rows of a matrix: rows 0 .. 31 of 16 columns, `load(context, row)` each. */
@@ -116,6 +130,25 @@ FNN_INLINE void amx_put_right(bf16 *right, long k, const __m512i part[3])
         }                                                                                         \
     } while (0)
 
+/* Sixteen rows of a left operand (ld 16) from its columns: lines[k][j] is row j, column k of 32. */
+static __mmask16 amx_pack_left_transposed(bf16 *dst, const REAL *lines, long stride)
+{
+    vec low[LANES], high[LANES];
+    __mmask16 bad = 0;
+    for (long k = 0; k < 16; k++) {
+        low[k] = vload(lines + k * stride);
+        high[k] = vload(lines + (16 + k) * stride);
+    }
+    transpose_lanes(low);
+    transpose_lanes(high);
+    for (long j = 0; j < 16; j++, dst += AMX_K) {
+        __m512i a[3], b[3];
+        bad |= amx_split(low[j], a) | amx_split(high[j], b);
+        for (int i = 0; i < 3; i++) _mm512_store_si512(dst + i * 16 * AMX_K, amx_join(a[i], b[i]));
+    }
+    return bad;
+}
+
 /* ---------------------------------------------------------------- tiles */
 
 /* All tiles of `rows` rows, 1 to 16, but tmm7, which holds B; with 16 any tile may hold B. */
@@ -131,72 +164,74 @@ static inline void amx_begin(long rows)
 
 static inline void amx_end(void) { _tile_release(); }
 
-/* `lines` cache lines are asked for with each block of k. */
-typedef struct {
-    const char *at;
-    long lines;
-} amx_prefetch;
+/* What is done while the tile unit works. It needs few instructions (38 in 384 cycles), so the vector
+ * units stand idle beside it: other work is mixed in between its instructions, `rest` being called six
+ * times a block of k in a 2 x 2 product, and once a vector and block in a 1 x 4 one. Constant at compile
+ * time, so that it is inlined. */
+typedef void (*amx_rest)(void *context);
 
-FNN_INLINE void amx_fetch(amx_prefetch *ahead)
-{
-    for (long i = 0; i < ahead->lines; i++) __builtin_prefetch(ahead->at + i * 64, 0, 2);
-    ahead->at += ahead->lines * 64;
-}
+FNN_INLINE void amx_no_rest(void *context) { (void)context; }
 
 #define AMX_LOAD(t, p) _tile_loadd(t, p, 64)
 #define AMX_FOUR                 \
     _tile_dpbf16ps(0, 4, 6);     \
     _tile_dpbf16ps(1, 4, 7);     \
     _tile_dpbf16ps(2, 5, 6);     \
-    _tile_dpbf16ps(3, 5, 7);
+    _tile_dpbf16ps(3, 5, 7);     \
+    rest(context);
 
-/* sums [32][16 of v] (+)= left rows times two column vectors; `stride` bytes between rows of sums, the
- * second column's sums `beside` bytes after the first's, the second 16 rows' `below` bytes. */
-static __attribute__((noinline)) void amx_2x2(void *sums, long stride, long beside, long below, int add,
-                                              const bf16 *left, long ld, long next_rows, const bf16 *right0,
-                                              const bf16 *right1, long blocks, amx_prefetch *ahead)
+FNN_INLINE void amx_zero_four(void)
 {
-    char *c = sums;
-    if (add) {
-        _tile_loadd(0, c, stride);
-        _tile_loadd(1, c + beside, stride);
-        _tile_loadd(2, c + below, stride);
-        _tile_loadd(3, c + below + beside, stride);
-    } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    }
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+}
+
+/* tmm0..3 from or to four tiles of sums; `stride` bytes between rows. */
+FNN_INLINE void amx_load_2x2(const REAL *a, const REAL *b, const REAL *c, const REAL *d, long stride)
+{
+    _tile_loadd(0, a, stride);
+    _tile_loadd(1, b, stride);
+    _tile_loadd(2, c, stride);
+    _tile_loadd(3, d, stride);
+}
+
+FNN_INLINE void amx_store_2x2(REAL *a, REAL *b, REAL *c, REAL *d, long stride)
+{
+    _tile_stored(0, a, stride);
+    _tile_stored(1, b, stride);
+    _tile_stored(2, c, stride);
+    _tile_stored(3, d, stride);
+}
+
+/* tmm0..3 += 32 rows of left, the second 16 `below` numbers after the first, times two column vectors. */
+FNN_INLINE void amx_2x2(const bf16 *left, long ld, long below, const bf16 *right0, const bf16 *right1,
+                        long blocks, const amx_rest rest, void *context)
+{
     long part = ld * AMX_K;
     for (long k = 0; k < blocks; k++, left += 3 * part, right0 += AMX_RIGHT, right1 += AMX_RIGHT) {
-        const bf16 *below_left = left + next_rows;
         AMX_LOAD(4, left);
-        AMX_LOAD(5, below_left);
         AMX_LOAD(6, right0 + 1024);
         AMX_LOAD(7, right1 + 1024);
+        AMX_LOAD(5, left + below);
         AMX_FOUR /* a1 b3 */
         AMX_LOAD(6, right0 + 512);
         AMX_LOAD(7, right1 + 512);
         AMX_FOUR /* a1 b2 */
         AMX_LOAD(4, left + part);
-        AMX_LOAD(5, below_left + part);
+        AMX_LOAD(5, left + below + part);
         AMX_FOUR /* a2 b2 */
         AMX_LOAD(6, right0);
         AMX_LOAD(7, right1);
         AMX_FOUR /* a2 b1 */
         AMX_LOAD(4, left + 2 * part);
-        AMX_LOAD(5, below_left + 2 * part);
+        AMX_LOAD(5, left + below + 2 * part);
         AMX_FOUR /* a3 b1 */
         AMX_LOAD(4, left);
-        AMX_LOAD(5, below_left);
+        AMX_LOAD(5, left + below);
         AMX_FOUR /* a1 b1 */
-        if (ahead) amx_fetch(ahead);
     }
-    _tile_stored(0, c, stride);
-    _tile_stored(1, c + beside, stride);
-    _tile_stored(2, c + below, stride);
-    _tile_stored(3, c + below + beside, stride);
 }
 
 #define AMX_VECTOR(v)                                 \
@@ -211,10 +246,12 @@ static __attribute__((noinline)) void amx_2x2(void *sums, long stride, long besi
         _tile_dpbf16ps(v, 5, 7); /* a2 b1 */          \
         _tile_dpbf16ps(v, 6, 7); /* a3 b1 */          \
         _tile_dpbf16ps(v, 4, 7); /* a1 b1 */          \
+        rest(context);                                \
     }
 
 /* tmm0..3 += up to 16 rows of left times the column vectors in `mask`, `vector` numbers apart. */
-FNN_INLINE void amx_1x4(const int mask, const bf16 *left, long ld, const bf16 *right, long vector, long blocks)
+FNN_INLINE void amx_1x4(const int mask, const bf16 *left, long ld, const bf16 *right, long vector, long blocks,
+                        const amx_rest rest, void *context)
 {
     long part = ld * AMX_K;
     for (long k = 0; k < blocks; k++, left += 3 * part, right += AMX_RIGHT) {
@@ -228,43 +265,56 @@ FNN_INLINE void amx_1x4(const int mask, const bf16 *left, long ld, const bf16 *r
     }
 }
 
-FNN_INLINE void amx_zero_four(void)
+/* tmm0..3, those in `mask`, from or to sums [16][stride bytes], side by side. */
+FNN_INLINE void amx_load_1x4(const int mask, const REAL *sums, long stride)
 {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    if (mask & 1) _tile_loadd(0, sums, stride);
+    if (mask & 2) _tile_loadd(1, sums + 16, stride);
+    if (mask & 4) _tile_loadd(2, sums + 32, stride);
+    if (mask & 8) _tile_loadd(3, sums + 48, stride);
 }
 
-/* tmm0..3, those in `mask`, into sums [16][4 vectors]. */
-FNN_INLINE void amx_store_four(const int mask, vec (*sums)[4])
+FNN_INLINE void amx_store_1x4(const int mask, REAL *sums, long stride)
 {
-    if (mask & 1) _tile_stored(0, &sums[0][0], 256);
-    if (mask & 2) _tile_stored(1, &sums[0][1], 256);
-    if (mask & 4) _tile_stored(2, &sums[0][2], 256);
-    if (mask & 8) _tile_stored(3, &sums[0][3], 256);
+    if (mask & 1) _tile_stored(0, sums, stride);
+    if (mask & 2) _tile_stored(1, sums + 16, stride);
+    if (mask & 4) _tile_stored(2, sums + 32, stride);
+    if (mask & 8) _tile_stored(3, sums + 48, stride);
+}
+
+/* Cuts n vectors of columns into pairs, and three at the end where n is odd. */
+static inline long amx_cut_panels(panel *panels, long n)
+{
+    long count = 0;
+    for (long block = 0; block < n; block += panels[count++].blocks)
+        panels[count] = (panel){block, n - block == 3 || n - block == 1 ? (int)(n - block) : 2};
+    return count;
+}
+
+/* How often amx_product calls `rest`. */
+FNN_INLINE long amx_rests(long rows, const int nv, long blocks)
+{
+    return rows > 16 && nv % 2 == 0 ? nv / 2 * blocks * 6 : (rows > 16 ? 2 : 1) * nv * blocks;
 }
 
 /* sums [rows][nv vectors] = rows of left times nv <= 4 column vectors, rows <= 32. With more than 16
- * rows the tiles must have 16; the 32 rows are then all written. */
-static void amx_product(vec (*sums)[4], const bf16 *left, long ld, long rows, int nv, const bf16 *right,
-                        long vector, long blocks, amx_prefetch *ahead)
+ * rows the tiles must have 16; 32 rows are then written. */
+FNN_INLINE void amx_product(vec (*sums)[4], const bf16 *left, long ld, long rows, const int nv,
+                            const bf16 *right, long vector, long blocks, const amx_rest rest, void *context)
 {
     if (rows > 16 && nv % 2 == 0) {
-        for (int v = 0; v < nv; v += 2)
-            amx_2x2(&sums[0][v], 256, 64, 16 * 256, 0, left, ld, 16 * AMX_K, right + v * vector,
-                    right + (v + 1) * vector, blocks, ahead);
+        for (int v = 0; v < nv; v += 2) {
+            amx_zero_four();
+            amx_2x2(left, ld, 16 * AMX_K, right + v * vector, right + (v + 1) * vector, blocks, rest, context);
+            amx_store_2x2((REAL *)&sums[0][v], (REAL *)&sums[0][v + 1], (REAL *)&sums[16][v],
+                          (REAL *)&sums[16][v + 1], 4 * VBYTES);
+        }
         return;
     }
     for (long r = 0; r < rows; r += 16) {
-        const bf16 *a = left + r * AMX_K;
         amx_zero_four();
-        switch (nv) {
-        case 1: amx_1x4(1, a, ld, right, vector, blocks); amx_store_four(1, sums + r); break;
-        case 2: amx_1x4(3, a, ld, right, vector, blocks); amx_store_four(3, sums + r); break;
-        case 3: amx_1x4(7, a, ld, right, vector, blocks); amx_store_four(7, sums + r); break;
-        case 4: amx_1x4(15, a, ld, right, vector, blocks); amx_store_four(15, sums + r); break;
-        }
+        amx_1x4((1 << nv) - 1, left + r * AMX_K, ld, right, vector, blocks, rest, context);
+        amx_store_1x4((1 << nv) - 1, (REAL *)sums[r], 4 * VBYTES);
     }
 }
 
