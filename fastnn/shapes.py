@@ -193,6 +193,13 @@ def pair(op: str, name: str, value: Any, least: int = 1) -> Pair:
 # --------------------------------------------------------------------------- windows
 
 
+def sizes(op: str, name: str, value: Any, least: int = 1) -> tuple[Any, ...]:
+    """A tuple of sizes; None is one that is not known."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"[{op}] {name} is {words(value)}; a tuple of sizes is needed")
+    return tuple(None if n is None else integer(op, name, n, least) for n in value)
+
+
 def same_padding(size: int, kernel: int, stride: int, dilation: int) -> Pair:
     """TensorFlow's "same": ``ceil(size / stride)`` outputs, the smaller half first."""
     total = (-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size

@@ -126,6 +126,24 @@ def test_flatten_and_reshape(backend, rng):
         layers.Reshape((7, 2))(x)
 
 
+def test_permute_repeat_rescale(backend, rng):
+    x = rng.normal(size=(2, 3, 4, 5)).astype("float32")
+    np.testing.assert_array_equal(layers.Permute((3, 1, 2))(x), np.transpose(x, (0, 3, 1, 2)))
+    np.testing.assert_array_equal(
+        layers.RepeatVector(3)(x[:, 0, 0]), np.stack([x[:, 0, 0]] * 3, axis=1)
+    )
+    scaled = layers.Rescaling([1, 2, 3, 4, 5], 0.5)(x)
+    np.testing.assert_allclose(scaled, x * np.arange(1, 6) + 0.5, rtol=1e-5, atol=1e-6)
+    pixels = np.array([[0, 255]], np.uint8)
+    np.testing.assert_array_equal(layers.Rescaling(1 / 255)(pixels), [[0, 1]])
+    for layer, shape in (
+        (layers.Permute((3, 1, 2)), (2, 3, 4, 5)),
+        (layers.RepeatVector(3), (2, 4)),
+        (layers.Rescaling([1, 2], 3), (3, 2)),
+    ):
+        assert fastnn.gradcheck(layer, rng.normal(size=shape), samples=None) <= 1e-7
+
+
 def test_lambda(backend, rng):
     x = rng.normal(size=(3, 4))
     square = layers.Lambda(np.square, gradient=lambda dy, x, y: dy * 2 * x)
@@ -155,6 +173,12 @@ def test_lambda(backend, rng):
         (lambda: layers.Reshape((0, 2)), "target_shape"),
         (lambda: layers.Flatten("channels_middle"), "channels_middle"),
         (lambda: layers.Lambda(3), "function"),
+        (lambda: layers.Permute((1, 3)), "dims"),
+        (lambda: layers.Permute((2, 1))(np.ones((2, 3))), "dimensions"),
+        (lambda: layers.RepeatVector(0), "n is"),
+        (lambda: layers.RepeatVector(2)(np.ones((2, 3, 4))), "features"),
+        (lambda: layers.Rescaling("a"), "scale"),
+        (lambda: layers.Rescaling([1, 2])(np.ones((2, 3))), "last axis"),
         (lambda: layers.Dense(2, dtype="int8"), "dtype"),
         (lambda: layers.Dense(2)(np.array([["a"]])), "dtype"),
     ],

@@ -55,15 +55,16 @@ class ModelCheckpoint(Monitor):
         self.save_weights_only = save_weights_only
         self.best = initial_value_threshold
         self._epoch = self._batches = 0
+        if save_freq != "epoch":  # else no batch need be told of
+            self.on_train_batch_end = self._count  # type: ignore[method-assign]
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Remember the number."""
         self._epoch = epoch
 
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Save, if it is time."""
+    def _count(self, batch: int, logs: Logs | None = None) -> None:
         self._batches += 1
-        if self.save_freq != "epoch" and self._batches % int(self.save_freq) == 0:
+        if self._batches % int(self.save_freq) == 0:
             self._save({**(logs or {}), "batch": batch + 1})
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:

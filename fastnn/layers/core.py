@@ -1,26 +1,17 @@
-"""Dense, embedding, dropout, and the layers that only change shape."""
+"""Dense, embedding, masking, dropout, and what works element by element."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fastnn import initializers, ops, shapes
+from fastnn import dispatch, initializers, ops, shapes
 from fastnn.layers.activated import ActivatedLayer, check_activation
 from fastnn.layers.base import Array, Layer, Shape
-from fastnn.layers.windows import check_data_format
 from fastnn.registry import Config
 from fastnn.seeding import SeedGenerator, check_seed
-
-
-def _sizes(owner: str, name: str, value: Any, least: int = 1) -> tuple[Any, ...]:
-    """A tuple of sizes; None is one that is not known."""
-    if not isinstance(value, (tuple, list)):
-        raise TypeError(f"[{owner}] {name} is {shapes.words(value)}; a tuple of sizes is needed")
-    return tuple(None if n is None else shapes.integer(owner, name, n, least) for n in value)
 
 
 class InputLayer(Layer):
@@ -44,7 +35,7 @@ class InputLayer(Layer):
         self, shape: Sequence[int | None], dtype: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.shape = _sizes(self.name, "shape", shape)
+        self.shape = shapes.sizes(self.name, "shape", shape)
         self.batch_input_shape = (None, *self.shape)
 
     def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
@@ -220,86 +211,6 @@ class Masking(Layer):
         return (x != self.mask_value).any(axis=-1)
 
 
-class Flatten(Layer):
-    """[B, ...] -> [B, product of the rest].
-
-    Parameters
-    ----------
-    data_format : {"channels_last", "channels_first"}, optional
-        With channels_first the channels are moved last before flattening, so that weights trained
-        in either format fit.
-    """
-
-    config_fields = ("data_format",)
-
-    def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.data_format = check_data_format(self.name, data_format)
-
-    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
-        """The input in another shape."""
-        if self.data_format == "channels_first" and x.ndim > 2:
-            x = np.moveaxis(x, 1, -1)
-        return x.reshape(x.shape[0], math.prod(x.shape[1:])), x.shape
-
-    def vjp(self, dy: Array, saved: Any) -> Array:
-        """The gradient in the input's shape."""
-        dx = dy.reshape(saved)
-        if self.data_format == "channels_first" and dx.ndim > 2:
-            dx = np.moveaxis(dx, -1, 1)
-        return dx
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """[B, product of the rest]."""
-        rest = input_shape[1:]
-        return (input_shape[0], None if None in rest else math.prod(rest))  # type: ignore[arg-type]
-
-
-class Reshape(Layer):
-    """[B, ...] -> [B, *target_shape].
-
-    Parameters
-    ----------
-    target_shape : tuple of int
-        One entry may be -1: whatever is left.
-    """
-
-    config_fields = ("target_shape",)
-
-    def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.target_shape = _sizes(self.name, "target_shape", target_shape, -1)
-        if self.target_shape.count(-1) > 1 or any(n < 1 and n != -1 for n in self.target_shape):
-            raise ValueError(
-                f"[{self.name}] target_shape={target_shape!r}; positive sizes, at most one of them "
-                "-1, are needed"
-            )
-
-    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
-        """The input in another shape."""
-        target = self.compute_output_shape(x.shape)
-        return x.reshape(target), x.shape
-
-    def vjp(self, dy: Array, saved: Any) -> Array:
-        """The gradient in the input's shape."""
-        return dy.reshape(saved)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """[B, *target_shape], with -1 resolved."""
-        target = self.target_shape
-        if None in input_shape[1:]:
-            return (input_shape[0], *(None if n == -1 else n for n in target))
-        size = math.prod(input_shape[1:])  # type: ignore[arg-type]
-        known = math.prod(n for n in target if n != -1)
-        rest, remainder = divmod(size, known)
-        if remainder or (rest != 1 and -1 not in target):
-            raise ValueError(
-                f"[{self.name}] input of shape {tuple(input_shape)}; {self.target_shape}, as many "
-                "elements, is needed"
-            )
-        return (input_shape[0], *(rest if n == -1 else n for n in target))
-
-
 class Activation(ActivatedLayer):
     """An activation function.
 
@@ -325,6 +236,47 @@ class Activation(ActivatedLayer):
     def vjp(self, dy: Array, saved: Any) -> Array:
         """Gradient of the input."""
         return dy if saved is None else ops.activation_backward(dy, saved)
+
+
+class Rescaling(Layer):
+    """``x * scale + offset``, such as ``Rescaling(1 / 255)`` for pixels.
+
+    Parameters
+    ----------
+    scale, offset : float or list of float
+        A list has one number for each of the last axis.
+    """
+
+    supports_masking = True
+    config_fields = ("scale", "offset")
+
+    def __init__(self, scale: Any, offset: Any = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale = self._numbers("scale", scale)
+        self.offset = self._numbers("offset", offset)
+
+    def _numbers(self, name: str, value: Any) -> float | list[float]:
+        if isinstance(value, (list, tuple, np.ndarray)):
+            return [shapes.finite_number(self.name, name, one) for one in value]
+        return shapes.finite_number(self.name, name, value)
+
+    def _constant(self, value: float | list[float], x: Array) -> Any:
+        if isinstance(value, float):
+            return value  # a number of Python's leaves the dtype as it is
+        if len(value) != x.shape[-1]:
+            raise ValueError(
+                f"[{self.name}] input of shape {tuple(x.shape)} and {len(value)} numbers; one for "
+                "each of the last axis is needed"
+            )
+        return dispatch.asarray(np.asarray(value, x.dtype))
+
+    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
+        """``x * scale + offset``."""
+        return x * self._constant(self.scale, x) + self._constant(self.offset, x), None
+
+    def vjp(self, dy: Array, saved: Any) -> Array:
+        """``dy * scale``."""
+        return dy * self._constant(self.scale, dy)
 
 
 class Dropout(Layer):
@@ -354,7 +306,7 @@ class Dropout(Layer):
         super().__init__(**kwargs)
         self.rate = shapes.rate_number(self.name, "rate", rate)
         self.noise_shape = (
-            None if noise_shape is None else _sizes(self.name, "noise_shape", noise_shape)
+            None if noise_shape is None else shapes.sizes(self.name, "noise_shape", noise_shape)
         )
         self.seed = None if seed is None else check_seed(self.name, seed)
         self.seed_generator = SeedGenerator(seed)
@@ -377,9 +329,8 @@ __all__ = [
     "Dense",
     "Dropout",
     "Embedding",
-    "Flatten",
     "Input",
     "InputLayer",
     "Masking",
-    "Reshape",
+    "Rescaling",
 ]
