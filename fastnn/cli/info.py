@@ -12,7 +12,16 @@ from fastnn import datasets, dispatch
 
 HELP = "show the backends, the instruction set, threads, versions and settings"
 
-PACKAGES = ("numpy", "safetensors", "matplotlib", "tqdm", "cupy-cuda12x", "cupy-cuda13x", "numba")
+PACKAGES = (
+    "numpy",
+    "safetensors",
+    "matplotlib",
+    "tqdm",
+    "scikit-learn",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+    "numba",
+)
 VARIABLES = ("FASTNN_BACKEND", "FASTNN_NUM_THREADS", "FASTNN_ISA", "FASTNN_DATA")
 
 
