@@ -16,7 +16,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from fastnn.backends import MODULES
+from fastnn.backends import DEVICES, MODULES
 
 __all__ = ["BackendUnavailableError", "asarray", "get_backend", "set_backend", "use_backend"]
 
@@ -78,6 +78,11 @@ def use_backend(name: str) -> Iterator[None]:
 def get_backend() -> str:
     """Name of the backend chosen now: ``"auto"`` or the named one."""
     return _scoped.get() or _selected
+
+
+def on_device() -> bool:
+    """Whether the backend chosen by name keeps its arrays on a device."""
+    return (_scoped.get() or _selected) in DEVICES
 
 
 def asarray(x: Any) -> Any:

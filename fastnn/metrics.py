@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnn import shapes
 from fastnn.arrays import to_numpy
+from fastnn.deferred import on_device
 from fastnn.registry import Configurable, Table, snake_case
 
 __all__ = [
@@ -46,8 +47,8 @@ class Metric(Configurable):
 
     def reset_state(self) -> None:
         """Begin anew."""
-        self._total = 0.0
-        self._count = 0.0
+        self._total: Any = 0.0
+        self._count: Any = 0.0
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take a batch into account.
@@ -58,6 +59,10 @@ class Metric(Configurable):
         sample_weight : array, optional
             One number a sample; the result is then the weighted mean.
         """
+        # A metric of one's own gets NumPy arrays, as `values` says.
+        if on_device(y_pred) and on_device(y_true) and type(self).__module__ == __name__:
+            self._update_on_device(self.values(y_true, y_pred), sample_weight)
+            return
         values = self.values(to_numpy(y_true), to_numpy(y_pred))
         if sample_weight is None:
             total = np.count_nonzero(values) if values.dtype == bool else values.sum(dtype=float)
@@ -70,8 +75,21 @@ class Metric(Configurable):
             self._total += float((values * weight).sum())
             self._count += float(weight.sum())
 
+    def _update_on_device(self, values: Any, sample_weight: Any) -> None:
+        """The sums stay on the device until `result`: nothing waits for it."""
+        if sample_weight is None:
+            self._total = values.sum(dtype=np.float64) + self._total
+            self._count += values.size
+        else:
+            weight = sample_weight.astype(np.float64)
+            weight = weight.reshape(weight.shape + (1,) * (values.ndim - weight.ndim))
+            weight = np.broadcast_to(weight, values.shape)
+            self._total = (values * weight).sum() + self._total
+            self._count = weight.sum() + self._count
+
     def result(self) -> float:
         """The mean so far; 0 before the first sample."""
+        self._total, self._count = float(self._total), float(self._count)
         return self._total / self._count if self._count else 0.0
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.arrays import assign, to_numpy
+from fastnn.deferred import on_device
 from fastnn.registry import Config, Configurable, Table, callable_name
 
 Array = Any
@@ -419,6 +420,12 @@ def _running_mean(mean: Array, value: Array, share: float, scratch: Array) -> No
 
 
 def _scale_to(gradients: Sequence[Array], limit: float) -> None:
+    if gradients and on_device(gradients[0]):  # the norm stays there: nothing waits for it
+        total = sum(np.vdot(g, g) for g in gradients)
+        scale = limit / np.maximum(np.sqrt(total), limit)
+        for gradient in gradients:
+            np.multiply(gradient, scale, out=gradient)
+        return
     norm = float(sum(float(np.vdot(g, g)) for g in gradients)) ** 0.5
     if not norm <= limit:  # also NaN, which then shows in every gradient, as in Keras
         for gradient in gradients:

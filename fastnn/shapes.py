@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import deferred
 from fastnn.types import Array, Pair, Window
 
 FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+HALVES = ("float16", "bfloat16")  # on CuPy's arrays
 _LARGEST = 2**31 - 1  # of a window's sizes; a kernel may multiply two of them
 _MOST_ELEMENTS = 2**60
 
@@ -36,8 +38,8 @@ def words(value: Any) -> str:
 
 
 def check_floating(op: str, name: str, x: Array) -> None:
-    """Refuse everything but native float32 and float64, and scalars."""
-    if x.dtype not in FLOATS:
+    """Refuse everything but native float32 and float64 (CuPy: the halves too), and scalars."""
+    if x.dtype not in FLOATS and not (x.dtype.name in HALVES and deferred.on_device(x)):
         raise TypeError(f"[{op}] {given(name, x)}; float32 or float64 is needed")
     if x.ndim == 0:
         raise ValueError(f"[{op}] {given(name, x)}; at least one axis is needed")
@@ -109,7 +111,10 @@ def labels(op: str, name: str, x: Array, count: int) -> Array:
     check_integer(op, name, x)
     # Seen as unsigned, a negative number is larger than any count: one pass instead of two.
     wide = x.astype(np.int64, copy=False) if x.dtype != np.uint64 else x
-    if x.size and int(wide.view(np.uint64).max()) >= count:
+    if x.size and deferred.waits(x):
+        message = f"[{op}] {name} reach outside 0 .. {count - 1}; 0 <= {name} < {count} is needed"
+        deferred.put_off(message, wide.view(np.uint64).max() >= count)
+    elif x.size and int(wide.view(np.uint64).max()) >= count:
         raise ValueError(
             f"[{op}] {name} has {int(x.min())} to {int(x.max())}; 0 <= {name} < {count} is needed"
         )

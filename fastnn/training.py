@@ -11,6 +11,7 @@ from fastnn import batches, losses, ops, optimizers, shapes
 from fastnn.arrays import to_numpy
 from fastnn.batches import Data
 from fastnn.callbacks import Callback, CallbackList, History, ProgressBar
+from fastnn.deferred import deferred
 from fastnn.layers.activated import ActivatedLayer
 from fastnn.layers.base import Layer
 from fastnn.layers.core import InputLayer
@@ -248,17 +249,19 @@ class Trainer(Layer):
         self, source: Iterable[Data], hooks: CallbackList, truncation: Truncation | None
     ) -> None:
         self._reset_logs()
-        for i, batch in enumerate(source):
-            if hooks.wants_batches:
-                hooks.batch_begin(i)
-            if truncation is None:
-                self._train_step(batch)
-            else:
-                self._train_windows(batch, truncation)
-            if hooks.wants_batches:
-                hooks.batch_end(i, self._logs())
-            if self.stop_training:
-                break
+        with deferred() as later:  # on a device, no step waits for an answer
+            for i, batch in enumerate(source):
+                if hooks.wants_batches:
+                    hooks.batch_begin(i)
+                if truncation is None:
+                    self._train_step(batch)
+                else:
+                    self._train_windows(batch, truncation)
+                if hooks.wants_batches:
+                    hooks.batch_end(i, self._logs())
+                if self.stop_training:
+                    break
+            later.settle()
 
     def _train_windows(self, batch: Data, truncation: Truncation) -> None:
         with truncation.carried():
@@ -288,10 +291,12 @@ class Trainer(Layer):
     def _evaluate(self, data: Data, batch_size: int) -> dict[str, float]:
         self._reset_logs()
         loss, logits = self._loss_and_logits()
-        for batch in batches.ordered(data, batch_size):
-            y_pred = self._propagate(batch.x, False, logits)
-            value = loss(batch.y, y_pred, self._sample_weight(batch, y_pred))
-            self._record(batch, value, y_pred, logits)
+        with deferred() as later:
+            for batch in batches.ordered(data, batch_size):
+                y_pred = self._propagate(batch.x, False, logits)
+                value = loss(batch.y, y_pred, self._sample_weight(batch, y_pred))
+                self._record(batch, value, y_pred, logits)
+            later.settle()
         return self._logs()
 
     def _propagate(self, x: Array, training: bool, logits: str | None) -> Array:
@@ -316,7 +321,7 @@ class Trainer(Layer):
             return weight
         kept = mask.astype(y_pred.dtype)
         # The loss divides by all steps; those that count are what it should divide by.
-        kept *= kept.size / max(float(kept.sum()), 1.0)
+        kept *= kept.size / np.maximum(kept.sum(), 1)
         if weight is None:
             return kept
         return kept * weight.reshape(weight.shape + (1,) * (kept.ndim - weight.ndim))
@@ -344,6 +349,7 @@ class Trainer(Layer):
                 metric.update_state(batch.y, y_pred, mask)
 
     def _logs(self) -> dict[str, float]:
+        self._loss_sum = float(self._loss_sum)  # waits for a device
         logs = {"loss": self._loss_sum / max(self._loss_count, 1)}
         for metric in self.metrics:
             logs[metric.name] = metric.result()

@@ -51,7 +51,7 @@ def strided_upload(
 
 def _convert(value: Any, kind: type, change: Callable[[Any], Any], seen: dict[int, Any]) -> Any:
     """``value`` with every array of a kind changed, in tuples and records too."""
-    if isinstance(value, kind):
+    if type(value) is kind:  # a masked array is not for the operations: they say so
         if id(value) not in seen:
             seen[id(value)] = (value, change(value))
         return seen[id(value)][1]
@@ -71,6 +71,7 @@ def _holds(value: Any, kind: type) -> bool:
 
 def _moved(operation: Callable[..., Any], device: Device) -> Callable[..., Any]:
     makes_arrays = operation is ops.random_uniform
+    is_loss = operation is ops.loss_forward  # its value may stay on the device
 
     def call(*args: Any, **kwargs: Any) -> Any:
         values = (*args, *kwargs.values())
@@ -83,7 +84,6 @@ def _moved(operation: Callable[..., Any], device: Device) -> Callable[..., Any]:
         kwargs = {k: _convert(v, np.ndarray, device.upload, seen) for k, v in kwargs.items()}
         back = {id(there): (there, here) for here, there in seen.values()}
         result = _convert(operation(*args, **kwargs), device.kind, device.download, back)
-        is_loss = operation is ops.loss_forward  # its value may stay on the device
         return (float(result[0]), *result[1:]) if is_loss else result
 
     return call

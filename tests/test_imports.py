@@ -17,11 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"fastnn": ROOT / "fastnn", "fastnn.kernels": ROOT / "kernels"}
 
 # What a module may import of fastnn at its top level or inside functions: prefixes.
-CORE = ("fastnn.types", "fastnn.shapes", "fastnn.dispatch")
+CORE = ("fastnn.types", "fastnn.shapes", "fastnn.dispatch", "fastnn.deferred")
 ALLOWED = {
     "fastnn.kernels": ("fastnn.kernels",),
     "fastnn.types": (),
-    "fastnn.shapes": ("fastnn.types",),
+    "fastnn.deferred": (),
+    "fastnn.shapes": ("fastnn.types", "fastnn.deferred"),
     "fastnn.dispatch": ("fastnn.backends",),
     "fastnn.backends": ("fastnn.kernels", "fastnn.types", "fastnn.backends.cuda_probe"),
     # The table of the cells (names, gates, states) is data that both sides read.
@@ -101,7 +102,8 @@ def test_dispatch_imports_no_backend_at_import():
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert {n for n in names if n.startswith("fastnn.")} == {"fastnn.backends.MODULES"}
+    data = {"fastnn.backends.MODULES", "fastnn.backends.DEVICES"}
+    assert {n for n in names if n.startswith("fastnn.")} == data
 
 
 HEAVY = ("scipy", "matplotlib", "torch", "tensorflow", "keras", "jax", "cupy", "numba", "sklearn")

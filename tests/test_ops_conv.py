@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import conftest
 import numpy as np
 import pytest
 from helpers import (
@@ -443,6 +444,8 @@ def test_columns_refuse(backend, call, error, message):
 
 
 def test_an_array_that_is_not_aligned_is_refused(backend):
+    if backend in conftest.DEVICES:
+        pytest.skip("an array on a device is always aligned")
     packed = np.zeros((1, 4, 4, 1), dtype=[("flag", "i1"), ("value", "f8")])["value"]
     with pytest.raises(ValueError, match=r"x is not aligned in memory"):
         fastnn.conv2d_forward(packed, f(2, 2, 1, 1))

@@ -194,10 +194,13 @@ class Layer(Configurable):
         return self.vjp(dy, self._saved)
 
     def _cast(self, x: Any) -> Array:
-        if getattr(x, "dtype", None) == self._dtype:
-            return x
-        if not hasattr(x, "dtype"):
+        if type(x) is np.ndarray:
+            if dispatch.on_device():
+                x = dispatch.asarray(x)
+        elif not hasattr(x, "dtype"):
             x = dispatch.asarray(x)
+        if x.dtype == self._dtype:
+            return x
         if not self.casts_input:
             return x
         if getattr(x.dtype, "kind", "?") not in "fiub":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import dispatch, shapes
+from fastnn import deferred, dispatch, shapes
 from fastnn.types import Array, LossSaved, LossSpec
 
 __all__ = ["LOSSES", "loss_backward", "loss_forward"]
@@ -73,6 +73,10 @@ def loss_forward(
     name, backend = dispatch.choose(
         op, ("y_true", "y_pred", "sample_weight"), (y_true, y_pred), (sample_weight,)
     )
+    # Arrays of the backend's own kind, which can be compared and reshaped.
+    y_true, y_pred = backend.asarray(y_true), backend.asarray(y_pred)
+    if sample_weight is not None:
+        sample_weight = backend.asarray(sample_weight)
     shapes.check_choice(op, "loss", loss, LOSSES)
     shapes.check_floating(op, "y_pred", y_pred)
     shapes.check_nonempty(op, "y_pred", y_pred, max(1, y_pred.ndim - 1))
@@ -89,6 +93,8 @@ def loss_forward(
     weight = None if sample_weight is None else _weight(op, sample_weight, prediction)
     spec = LossSpec(loss, from_logits, limit)
     value, grad = backend.loss_forward(target, prediction, spec, weight, keep)
+    if not deferred.waits(value):
+        value = float(value)
     if not keep:
         return value, None
     return value, LossSaved(name, spec, grad[:, 0] if flat else grad)
@@ -106,8 +112,13 @@ def _target(op: str, y_true: Array, y_pred: Array, loss: str) -> Array:
     if y_true.dtype.kind in "biu":
         y_true = y_true.astype(y_pred.dtype)
     shapes.check_same_dtype(op, "y_true", y_true, "y_pred", y_pred)
-    if loss == "binary_crossentropy" and ((y_true < 0) | (y_true > 1)).any():
-        raise ValueError(f"[{op}] y_true has labels outside 0 .. 1; 0 <= y_true <= 1 is needed")
+    if loss == "binary_crossentropy":
+        bad = ((y_true < 0) | (y_true > 1)).any()
+        message = f"[{op}] y_true has labels outside 0 .. 1; 0 <= y_true <= 1 is needed"
+        if deferred.waits(y_true):
+            deferred.put_off(message, bad)
+        elif bad:
+            raise ValueError(message)
     return y_true
 
 

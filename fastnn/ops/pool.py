@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from fastnn import dispatch, shapes
+from fastnn import deferred, dispatch, shapes
 from fastnn.types import Array, PoolSaved, Window
 
 __all__ = [
@@ -188,10 +188,13 @@ def stochastic_pool2d_forward(
     if training and seed is None:
         raise ValueError(f"[{op}] training without a seed; an integer seed is needed")
     number = shapes.seed_number(op, seed) if training else None
-    if (x < 0).any():
-        raise ValueError(
-            f"[{op}] x has negative values; values of at least 0 are needed (a relu gives them)"
-        )
+    x = backend.asarray(x)
+    bad = (x < 0).any()
+    message = f"[{op}] x has negative values; values of at least 0 are needed (a relu gives them)"
+    if deferred.waits(x):
+        deferred.put_off(message, bad)
+    elif bad:
+        raise ValueError(message)
     y, offsets = backend.stochastic_pool2d_forward(x, window, data_format, number, keep)
     if not keep:
         return y, None

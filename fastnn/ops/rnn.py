@@ -261,11 +261,12 @@ def _checked_lengths(backend: ModuleType, lengths: Any, T: int, B: int) -> Array
     if not backend.owns(lengths):
         try:
             # No dtype for the empty list: NumPy would call it floating.
-            lengths = backend.asarray(np.asarray(lengths, None if len(lengths) else np.int64))
+            lengths = np.asarray(lengths, None if len(lengths) else np.int64)
         except (TypeError, ValueError):
             raise TypeError(
                 f"[{_FORWARD}] lengths is {_in_words(lengths)}; {B} integers are needed"
             ) from None
+    # What is on the host is looked at there: a device need not be waited for.
     shapes.check_integer(_FORWARD, "lengths", lengths)
     shapes.check_shape(_FORWARD, "lengths", lengths, (B,))
     dispatch.check_aligned(_FORWARD, "lengths", lengths)
@@ -276,7 +277,7 @@ def _checked_lengths(backend: ModuleType, lengths: Any, T: int, B: int) -> Array
         raise ValueError(
             f"[{_FORWARD}] lengths reach from {least} to {most}; 0 to T = {T} is needed"
         )
-    return None if least == T else lengths.astype(np.int64, copy=False)
+    return None if least == T else backend.asarray(lengths.astype(np.int64, copy=False))
 
 
 def _check_flags(name: str, flags: Array, shape: tuple[int, int]) -> None:

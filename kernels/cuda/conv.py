@@ -67,8 +67,8 @@ def forward(
         return y
     code = np.int32(CODES[activation])
     if call.method == "depthwise":
-        args = (x, kernel, pointer(bias), y, np.int64(y.size), code, np.int32(call.last))
-        over("conv_depthwise", "forward", x.dtype, y.size, (*args, call.struct))
+        sizes = (np.int64(y.size), code, np.int32(call.last), call.struct)
+        over("conv_depthwise", "forward", x.dtype, y.size, (x, kernel, pointer(bias), y, *sizes))
     elif call.method == "implicit":
         args = (x, kernel, pointer(bias), y, code, call.struct)
         call.tiles("forward", call.pixels, call.outer, groups, args)
@@ -176,8 +176,8 @@ class _Call:
             rows = plain(x).reshape(self.pixels, -1)[first : first + count]
             return rows[:, group * self.inner : (group + 1) * self.inner]
         out = cupy.empty((count, self.taps), self.dtype)
-        args = (x, out, np.int64(first), np.int64(count), np.int32(group))
-        args = (*args, np.int32(channels_first), self.struct)
+        order = (np.int32(group), np.int32(channels_first), self.struct)
+        args = (x, out, np.int64(first), np.int64(count), *order)
         over("conv_columns", "columns", self.dtype, out.size, args)
         return out
 
@@ -186,8 +186,8 @@ class _Call:
     ) -> None:
         """Add patches [images * oh * ow, taps] up in ``dx``, from ``image`` on."""
         count = images * self.height * self.width
-        args = (cols, dx, np.int64(image), np.int64(count), np.int32(group))
-        args = (*args, np.int32(channels_first), np.int32(self.last), self.struct)
+        order = (np.int32(group), np.int32(channels_first), np.int32(self.last), self.struct)
+        args = (cols, dx, np.int64(image), np.int64(count), *order)
         over("conv_columns", "fold", self.dtype, count * self.inner, args)
 
     def chunks(self) -> list[tuple[int, int]]:
@@ -206,7 +206,7 @@ def _columns_forward(
 ) -> None:
     for image, images in call.chunks():
         first, count = image * call.image, images * call.image
-        z = None if call.groups == 1 else cupy.empty((count, call.outputs), x.dtype)
+        z: Any = None if call.groups == 1 else cupy.empty((count, call.outputs), x.dtype)
         for group in range(call.groups):
             cols = call.columns(x, first, count, group)
             part = cols @ call.kernel_of(kernel, group)

@@ -105,7 +105,7 @@ static __device__ __forceinline__ void max_pool(const real *x, real *y, void *of
 {
     const Place p = place_of(g, e, N);
     Pack<real, N> best = {};
-    int taken[N];
+    int taken[N] = {};
     bool any = false;
     cells<N>(x, g, p, [&](int k, const Pack<real, N> &v) {
 #pragma unroll

@@ -1,0 +1,140 @@
+"""Layers and models on CuPy's arrays: the CPU's results, weights and state on the device."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cuda_emulator import device, fake_cupy
+
+import fastnn
+from fastnn import layers, optimizers
+
+REASON = device.unavailable()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+
+
+@pytest.fixture
+def cupy():
+    with device.cupy() as module, fastnn.use_backend("cupy"):
+        yield module
+
+
+LAYERS = {
+    "dense": (lambda: layers.Dense(3, "gelu"), (4, 5)),
+    "simple_rnn": (lambda: layers.SimpleRNN(4), (3, 5, 2)),
+    "lstm": (lambda: layers.LSTM(4, return_sequences=True), (3, 5, 2)),
+    "gru": (lambda: layers.GRU(4, go_backwards=True), (3, 5, 2)),
+    "bidirectional": (lambda: layers.Bidirectional(layers.LSTM(3)), (3, 4, 2)),
+    "time_distributed": (lambda: layers.TimeDistributed(layers.Dense(3)), (2, 4, 3)),
+    "conv2d": (lambda: layers.Conv2D(3, 3, padding="same", activation="relu"), (2, 5, 5, 2)),
+    "conv1d": (lambda: layers.Conv1D(3, 2, padding="causal"), (2, 6, 2)),
+    "depthwise": (lambda: layers.DepthwiseConv2D(3), (2, 5, 5, 2)),
+    "max": (lambda: layers.MaxPooling2D(2), (2, 5, 4, 3)),
+    "average": (lambda: layers.AveragePooling2D(2, padding="same"), (2, 5, 4, 3)),
+    "global_max": (lambda: layers.GlobalMaxPooling2D(), (2, 5, 4, 3)),
+    "global_average": (lambda: layers.GlobalAveragePooling1D(), (2, 5, 4)),
+    "dropout": (lambda: layers.Dropout(0.4, seed=3), (4, 6)),
+    "flatten": (lambda: layers.Flatten(), (2, 3, 4)),
+    "reshape": (lambda: layers.Reshape((4, 3)), (2, 3, 4)),
+    "masking": (lambda: layers.Masking(), (2, 3, 4)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_give_what_they_give_on_the_cpu(cupy, rng, name):
+    make, shape = LAYERS[name]
+    x = rng.standard_normal(shape).astype("float32")
+
+    def run(layer, weights):
+        layer.build(shape)
+        if weights is not None:
+            layer.set_weights(weights)
+        y = layer(x, training=True)
+        dy = np.linspace(-1, 1, y.size, dtype="float32").reshape(y.shape)
+        dx = layer.backward(fastnn.asarray(dy))
+        return layer, [y, dx, *layer.gradients]
+
+    with fastnn.use_backend("numpy"):
+        there, expected = run(make(), None)
+    here, actual = run(make(), there.get_weights())
+    assert all(isinstance(w, cupy.ndarray) for w in here.weights)
+    for one, other in zip(actual, expected, strict=True):
+        assert isinstance(one, cupy.ndarray) and one.shape == other.shape
+        np.testing.assert_allclose(one.get(), other, rtol=1e-5, atol=2e-6)
+
+
+def problem(rng):
+    x = rng.standard_normal((60, 4, 3)).astype("float32")
+    return x, (x.sum(axis=(1, 2)) > 0).astype("int64")
+
+
+def build(seed: int = 0) -> fastnn.Sequential:
+    fastnn.set_random_seed(seed)
+    model = fastnn.Sequential(
+        [layers.Input((4, 3)), layers.LSTM(5), layers.Dropout(0.1), layers.Dense(2, "softmax")]
+    )
+    adam = optimizers.Adam(0.02, global_clipnorm=1.0)
+    model.compile(adam, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def test_fit_learns_as_on_the_cpu(cupy, rng):
+    x, y = problem(rng)
+    runs = {}
+    for name in ("numpy", "cupy"):
+        with fastnn.use_backend(name):
+            model = build()
+            history = model.fit(x, y, epochs=3, batch_size=20, verbose=0, validation_split=0.2)
+            runs[name] = history.history, model.predict(x), model.evaluate(x, y)
+    for key, values in runs["numpy"][0].items():
+        np.testing.assert_allclose(runs["cupy"][0][key], values, rtol=1e-4, err_msg=key)
+    np.testing.assert_allclose(runs["cupy"][1], runs["numpy"][1], atol=1e-5)
+    np.testing.assert_allclose(runs["cupy"][2], runs["numpy"][2], rtol=1e-4)
+    assert type(runs["cupy"][1]) is np.ndarray
+
+
+def test_weights_and_state_of_the_optimizer_stay_on_the_device(cupy, rng):
+    model = build()
+    model.fit(*problem(rng), epochs=1, verbose=0)
+    slots = [slot for slots in model.optimizer._slots for slot in slots]
+    for array in [*model.weights, *model.gradients, *slots]:
+        assert isinstance(array, cupy.ndarray)
+
+
+@pytest.mark.skipif(device.cupy_gpu.unavailable() is None, reason="counted by the stand-in alone")
+def test_no_step_waits_for_the_device(cupy, rng):
+    x, y = problem(rng)
+    model = build()
+    model.fit(x, y, epochs=1, batch_size=20, verbose=0)
+    waited = {}
+    for batch_size in (5, 20):
+        fake_cupy.counts.clear()
+        model.fit(x, y, epochs=1, batch_size=batch_size, verbose=0)
+        waited[batch_size] = fake_cupy.counts["synchronizations"]
+    assert waited[5] == waited[20] <= 5  # those of an epoch, not of its steps
+
+
+def test_bad_labels_are_told_at_the_end_of_the_epoch(cupy, rng):
+    x, y = problem(rng)
+    y[7] = 2
+    with pytest.raises(ValueError, match=r"^\[loss_forward\] y_true .*0 <= y_true < 2 is needed"):
+        build().fit(x, y, epochs=1, verbose=0)
+    with pytest.raises(ValueError, match=r"^\[loss_forward\] y_true has 0 to 2; "):
+        fastnn.loss_forward(
+            fastnn.asarray(y),
+            fastnn.asarray(x[:, 0, :2].copy()),
+            loss="sparse_categorical_crossentropy",
+            from_logits=True,
+        )
+
+
+def test_saving_brings_weights_to_the_host(cupy, rng, tmp_path):
+    pytest.importorskip("safetensors")
+    x, y = problem(rng)
+    model = build()
+    model.fit(x, y, epochs=1, verbose=0)
+    model.save(tmp_path / "model.safetensors")
+    expected = model.predict(x)
+    with fastnn.use_backend("numpy"):
+        loaded = fastnn.load_model(tmp_path / "model.safetensors")
+        np.testing.assert_allclose(loaded.predict(x), expected, atol=1e-5)
