@@ -45,7 +45,7 @@ def windows(rng, number):
 
 def main(argv=None):
     options = start(__file__, __doc__, argv)
-    iterations = 150 if options.quick else 1500
+    iterations = 60 if options.quick else 1500
     model = train_time_distributed(options.seed, iterations)
     rnn, dense = train_stacked(options.seed, iterations)
 

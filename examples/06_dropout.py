@@ -38,7 +38,7 @@ def build(inputs=0.0, outputs=0.0, states=0.0):
 
 
 def main(argv=None):
-    options = start(__file__, __doc__, argv, epochs=60, quick_epochs=3)
+    options = start(__file__, __doc__, argv, epochs=60, quick_epochs=5)
     data = load_images("mnist", 300 if options.quick else None)
     few = slice(None, 300 if options.quick else 1000)
     curves, accuracies = {}, {}

@@ -16,14 +16,13 @@ from support import BLUE, GREEN, MUTED, ORANGE, RED, dress, picture, start
 import fastnn
 from fastnn import layers
 
-DAYS, SPLIT, WINDOW = 4 * 365 + 1, 1000, 20
+SPLIT, WINDOW = 1000, 20
 
 
 def main(argv=None):
-    options = start(__file__, __doc__, argv, epochs=400, quick_epochs=20)
-    series = make_series()
-    windows = np.lib.stride_tricks.sliding_window_view(series, WINDOW + 1)
-    x, y = windows[:, :WINDOW], windows[:, WINDOW:]
+    options = start(__file__, __doc__, argv, epochs=400, quick_epochs=10)
+    _, series = fastnn.datasets.seasonal_series()
+    x, y = fastnn.datasets.timeseries_windows(series, WINDOW)
     train, valid = slice(None, SPLIT - WINDOW), slice(SPLIT - WINDOW, None)
 
     def fit(build, rates, epochs):
@@ -42,7 +41,7 @@ def main(argv=None):
     for name, build in MODELS.items():
         if options.quick and name in ("2 x BiLSTM", "3 x BiLSTM"):
             continue
-        epochs = 20 if options.quick else 100
+        epochs = 10 if options.quick else 100
         rates = LOWEST[name] * 10 ** (np.arange(epochs) * 5 / epochs)  # a factor of 100,000
         losses = fit(build, rates, epochs)[1]
         pick = rates[np.nanargmin(smooth(losses))]
@@ -55,15 +54,6 @@ def main(argv=None):
     print(f"baselines: the day before {naive:.2f}, the mean of 3 days {average:.2f}")
     picture(options, draw, series, sweeps, forecasts, errors, size=(9.6, 6.4))
     return {name: float(error) for name, error in errors.items()}
-
-
-def make_series():
-    """Baseline, trend, one pattern a year, noise."""
-    day = np.arange(DAYS)
-    part = day % 365 / 365
-    season = np.where(part < 0.4, np.cos(2 * np.pi * part), np.exp(-3 * part))
-    noise = np.random.RandomState(42).randn(DAYS)  # the course's numbers
-    return (10 + 0.05 * day + 40 * season + 5 * noise).astype("float32")
 
 
 def smooth(losses):
@@ -128,7 +118,7 @@ LOWEST = dict.fromkeys(MODELS, 1e-8) | {"from the mean": 1e-6}
 def draw(figure, series, sweeps, forecasts, errors):
     top, bottom = figure.subfigures(2, 1)
     whole, sweep = top.subplots(1, 2, width_ratios=(1.5, 1))
-    day = np.arange(DAYS)
+    day = np.arange(len(series))
     whole.plot(day[:SPLIT], series[:SPLIT], color=MUTED, lw=0.8, label="training")
     whole.plot(day[SPLIT:], series[SPLIT:], color=BLUE, lw=0.8, label="validation")
     dress(whole, "the series", "day", legend=True)
