@@ -47,6 +47,9 @@ _pointwise = _Family("pointwise")
 _pool = _Family("pool")
 _rnn = _Family("rnn")
 
+# What `python -m fastnn info --verbose` adds.
+DETAILS = "fastnn.kernels.cuda.rnn_report"
+
 # --------------------------------------------------------------------------- the backend itself
 
 

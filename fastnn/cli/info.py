@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from importlib import metadata
+from importlib import import_module, metadata
 
 import fastnn
 from fastnn import datasets, dispatch
@@ -22,11 +22,22 @@ PACKAGES = (
     "cupy-cuda13x",
     "numba",
 )
-VARIABLES = ("FASTNN_BACKEND", "FASTNN_NUM_THREADS", "FASTNN_ISA", "FASTNN_DATA")
+VARIABLES = (
+    "FASTNN_BACKEND",
+    "FASTNN_NUM_THREADS",
+    "FASTNN_ISA",
+    "FASTNN_CUDA_RNN",
+    "FASTNN_DATA",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``info`` has no options."""
+    """``--verbose``."""
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="also what a backend says of its choices, such as the recurrent kernels of a GPU",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,7 +48,11 @@ def run(args: argparse.Namespace) -> int:
     for name, reason in dispatch.status().items():
         print(f"  {name:<8} {'available' if reason is None else 'not available: ' + reason}")
         if reason is None:
-            for key, value in dispatch.load("info", name).describe().items():
+            backend = dispatch.load("info", name)
+            facts = backend.describe()
+            if args.verbose and hasattr(backend, "DETAILS"):
+                facts |= import_module(backend.DETAILS).details()
+            for key, value in facts.items():
                 print(f"  {'':<8}   {key}: {_text(value)}")
     print(f"  chosen: {dispatch.get_backend()}")
     print("\npackages")

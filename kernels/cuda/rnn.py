@@ -125,10 +125,7 @@ def backward(
         drecurrent = cupy.matmul(hm.T, da)
         drecurrent[:, 2 * H :] = cupy.matmul(p.T, da[:, 2 * H :])
     dbias = None if weights.bias is None else call.column_sums(da)
-    drecurrent_bias = None
-    if weights.recurrent_bias is not None:
-        same = dr is None and dbias is not None
-        drecurrent_bias = dbias.copy() if same else call.column_sums(recurrent)
+    drecurrent_bias = None if weights.recurrent_bias is None else call.column_sums(recurrent)
     return dx, dkernel, drecurrent, dbias, drecurrent_bias, dh0, dc0
 
 

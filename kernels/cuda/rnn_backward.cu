@@ -46,6 +46,7 @@ __launch_bounds__(FNN_THREADS, 1) rnn_backward(CALL_PARAMETERS, INWARD_PARAMETER
     const int first_unit = (int)blockIdx.x * units;
     const int last_unit = first_unit + units < (int)H ? first_unit + units : (int)H;
     rest += rest_size * blockIdx.x;
+    if ((i64)units * gridDim.x < H) __trap(); /* a grid that was made smaller than was asked for */
 
     /* Shared memory: stage, weights, parts, gradients. */
     Team team = team_of(rows, row_stride(GATES * Hp), 2, exchange, flags);

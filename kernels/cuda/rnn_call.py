@@ -1,7 +1,7 @@
 """The arrays of a recurrent call as the CUDA kernels want them, and their argument lists.
 
-The kernels count rows: ``row(t, b) = t * row_t + b * row_b``, time-major or batch-major as x lies in
-memory, so neither order costs a copy. ``[N, K]`` with ``N = T * B`` is an array in that row order.
+The kernels count rows: ``row(t, b) = t * row_t + b * row_b``, time-major or batch-major as x lies
+in memory, so neither order costs a copy. ``[N, K]`` with ``N = T * B`` is an array in that order.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import numpy as np
 
 from fastnn.kernels.cells import CELLS, saved_planes
 from fastnn.kernels.cuda import loader
+from fastnn.kernels.cuda.launch import NULL, THREADS, pointer, wide
 
 _ZONE_NONE, _ZONE_NOISE, _ZONE_MEAN = range(3)
-NULL = np.uint64(0)
-THREADS = 256
 
 
 def cell_code(spec: Any) -> int:
@@ -24,11 +23,6 @@ def cell_code(spec: Any) -> int:
     if spec.cell == "gru":
         return 2 if spec.reset_after else 3
     return {"simple_rnn": 0, "lstm": 1}[spec.cell]
-
-
-def pointer(a: Any) -> Any:
-    """An array as it is, None as the null pointer."""
-    return NULL if a is None else a
 
 
 def dense(a: Any, dtype: Any = None) -> Any:
@@ -55,7 +49,7 @@ class Call:
         self.planes = saved_planes(spec.cell, spec.reset_after)
         self.spec = spec
         self.dtype = x.dtype
-        self.wide = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+        self.wide = np.dtype(wide(x.dtype))
         self.lstm = spec.cell == "lstm"
         self.batch_major = abs(x.strides[0]) < abs(x.strides[1])
         self.ragged = spec.lengths is not None or spec.mask is not None  # some rows may not step

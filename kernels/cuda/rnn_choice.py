@@ -5,15 +5,16 @@
     k2   the whole grid, with flags (a cooperative launch)
     k3   one cuBLAS product and one pointwise kernel a step: any size, any card
 
-Each shape of k0 to k2 that fits the card (`rnn_shapes`) is given a time by a rough model of a step, and
-the least wins. The model's constants are estimates from data sheets, not measurements; only their order
-decides. ``FASTNN_CUDA_RNN=k0`` .. ``k3`` names a kernel; where it cannot run, the next one that can does,
-with the reason in ``Plan.reasons``.
+Each shape of k0 to k2 that fits the card (`rnn_shapes`) is given a time by a rough model of a
+step, and the least wins. The model's constants are estimates from data sheets, not measurements;
+only their order decides. ``FASTNN_CUDA_RNN=k0`` .. ``k3`` names a kernel; where it cannot run, the
+next one that can does, with the reason in ``Plan.reasons``.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from fastnn.kernels.cuda.rnn_shapes import Card, Plan, Work, shapes
 
@@ -28,7 +29,17 @@ _SHARED_BYTES = 128  # a clock and multiprocessor
 _TENSOR_CLOCKS = 2  # of one instruction of 16 x 8 numbers, a multiprocessor
 
 
-def choose(card: Card, work: Work, wanted: str | None = None) -> Plan:
+class Refusal(NamedTuple):
+    """A launch that the driver refused: not to be tried again with so many blocks a team."""
+
+    kernel: str
+    blocks: int
+    why: str
+
+
+def choose(
+    card: Card, work: Work, wanted: str | None = None, refusals: tuple[Refusal, ...] = ()
+) -> Plan:
     """The plan for a call.
 
     Parameters
@@ -37,6 +48,8 @@ def choose(card: Card, work: Work, wanted: str | None = None) -> Plan:
     work : Work
     wanted : "k0" to "k3", optional
         A kernel to take if it can run.
+    refusals : tuple of Refusal
+        What the driver did not launch.
 
     Raises
     ------
@@ -47,16 +60,18 @@ def choose(card: Card, work: Work, wanted: str | None = None) -> Plan:
         raise ValueError(
             f"[rnn_forward] FASTNN_CUDA_RNN is {wanted!r}; one of {', '.join(KERNELS)} is needed"
         )
-    return _choose(card, work, wanted)
+    return _choose(card, work, wanted, refusals)
 
 
 @lru_cache(maxsize=1024)
-def _choose(card: Card, work: Work, wanted: str | None) -> Plan:
-    reasons: list[str] = []
+def _choose(card: Card, work: Work, wanted: str | None, refusals: tuple[Refusal, ...]) -> Plan:
+    reasons = [f"{r.kernel} of {r.blocks} blocks was refused: {r.why}" for r in refusals]
+    refused = {(r.kernel, r.blocks) for r in refusals}
     best: dict[str, Plan] = {}
     for kernel in KERNELS[:3]:
         reason = _why_not(kernel, card)
-        plans = [] if reason else [_timed(card, work, plan) for plan in shapes(kernel, card, work)]
+        found = () if reason else shapes(kernel, card, work)
+        plans = [_timed(card, work, p) for p in found if (kernel, p.blocks) not in refused]
         if plans:
             best[kernel] = min(plans, key=lambda plan: plan.step_us)
         else:
@@ -103,7 +118,7 @@ def _timed(card: Card, work: Work, plan: Plan) -> Plan:
     l2 = passes * plan.rest_weights
     if plan.kernel == "k2":
         l2 += plan.rows * work.K * work.itemsize
-    arithmetic = passes * plan.arithmetic
+    arithmetic: float = passes * plan.arithmetic
     if work.tensor:
         arithmetic *= _TENSOR_CLOCKS
     else:

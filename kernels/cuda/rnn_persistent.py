@@ -1,9 +1,9 @@
-"""Kernels K0, K1, K2: all steps of the recurrence in one launch. `rnn_choice` says which and how."""
+"""Kernels K0, K1, K2: all steps of the recurrence in one launch; `rnn_choice` says which."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn.kernels.cuda import loader
 from fastnn.kernels.cuda.rnn_call import NULL, Call
-from fastnn.kernels.cuda.rnn_choice import choose
+from fastnn.kernels.cuda.rnn_choice import Refusal, choose
 from fastnn.kernels.cuda.rnn_shapes import Card, Plan, Work
 
 VARIABLE = "FASTNN_CUDA_RNN"
@@ -20,6 +20,7 @@ TF32 = "CUPY_TF32"  # CuPy's own: whoever asks it for tf32 in products means the
 _NON_PORTABLE_CLUSTER = 14  # CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
 _PORTABLE = 8  # blocks of a cluster that every card with clusters takes
 _LARGEST = 16
+_refusals: dict[int, list[Refusal]] = {}  # of each device
 _TENSOR_CORES = 80  # the compute capability from which on rnn_tensor.cuh compiles
 
 
@@ -39,48 +40,46 @@ def card(device: int) -> Card:
 
 def work_of(call: Call, backward: bool, capability: int) -> Work:
     """The call, as the choice sees it."""
-    narrow = call.dtype.itemsize == 2 or (
-        call.dtype == np.float32 and os.environ.get(TF32) == "1"
-    )
+    narrow = call.dtype.itemsize == 2 or (call.dtype == np.float32 and os.environ.get(TF32) == "1")
     tensor = narrow and capability >= _TENSOR_CORES
     return Work(call.cell, call.G, call.H, call.B, call.dtype.itemsize, backward, tensor)
 
 
 def plan_of(call: Call, backward: bool) -> tuple[Work, Plan]:
     """How this call runs on the current device."""
-    here = card(cupy.cuda.runtime.getDevice())
+    device = cupy.cuda.runtime.getDevice()
+    here = card(device)
     work = work_of(call, backward, here.capability)
-    return work, choose(here, work, os.environ.get(VARIABLE) or None)
+    wanted = os.environ.get(VARIABLE) or None
+    return work, choose(here, work, wanted, tuple(_refusals.get(device, ())))
 
 
 def forward(call: Call, outward: tuple[Any, ...], recurrent: Any) -> bool:
     """Run all steps; False where the choice is K3."""
-    work, plan = plan_of(call, False)
-    if plan.kernel == "k3":
-        return False
-    U = cupy.ascontiguousarray(recurrent)
-    if work.Hp != work.H:
+
+    def padded(work: Work) -> Any:
+        if work.Hp == work.H:
+            return cupy.ascontiguousarray(recurrent)
         U = cupy.zeros((work.Hp, call.G * call.H), call.dtype)
         U[: call.H] = recurrent
-    _run("rnn_forward", call, work, plan, outward, U, 3 if work.two_products else 2)
-    return True
+        return U
+
+    return _run("rnn_forward", call, outward, padded)
 
 
 def backward(call: Call, inward: tuple[Any, ...], recurrent: Any) -> bool:
     """Run all steps; False where the choice is K3."""
-    work, plan = plan_of(call, True)
-    if plan.kernel == "k3":
-        return False
-    H, G = call.H, call.G
-    transposed = recurrent.T
-    if work.Hp == H:
-        U = cupy.ascontiguousarray(transposed)
-    else:
-        U = cupy.zeros((G, work.Hp, H), call.dtype)
-        for g in range(G):
+
+    def padded(work: Work) -> Any:
+        H, transposed = call.H, recurrent.T
+        if work.Hp == H:
+            return cupy.ascontiguousarray(transposed)
+        U = cupy.zeros((call.G, work.Hp, H), call.dtype)
+        for g in range(call.G):
             U[g, :H] = transposed[g * H : (g + 1) * H]
-    _run("rnn_backward", call, work, plan, inward, U, 2)
-    return True
+        return U
+
+    return _run("rnn_backward", call, inward, padded)
 
 
 def defines_of(work: Work, plan: Plan) -> dict[str, int]:
@@ -98,12 +97,28 @@ def defines_of(work: Work, plan: Plan) -> dict[str, int]:
     }
 
 
-def _run(
-    name: str, call: Call, work: Work, plan: Plan, arrays: tuple[Any, ...], U: Any, buffers: int
-) -> None:
+def _run(name: str, call: Call, arrays: tuple[Any, ...], padded: Callable[[Work], Any]) -> bool:
+    """Launch the kernel of the plan; the plan is made anew where the driver refuses it."""
+    while True:
+        work, plan = plan_of(call, name == "rnn_backward")
+        if plan.kernel == "k3":
+            return False
+        try:
+            _launch(name, call, work, plan, arrays, padded(work))
+        except Exception as error:
+            if type(error).__name__ != "CUDADriverError":
+                raise
+            refusal = Refusal(plan.kernel, plan.blocks, " ".join(str(error).split()))
+            _refusals.setdefault(cupy.cuda.runtime.getDevice(), []).append(refusal)
+        else:
+            return True
+
+
+def _launch(name: str, call: Call, work: Work, plan: Plan, arrays: tuple[Any, ...], U: Any) -> None:
     grid = plan.kernel == "k2"
     exchange = flags = rest = NULL
     if grid:
+        buffers = 3 if work.two_products and not work.backward else 2
         exchange = cupy.zeros((buffers, plan.teams, plan.rows, work.stride), call.dtype)
         flags = cupy.zeros((plan.teams, plan.blocks), np.uint32)
     if any(plan.rest_bytes):

@@ -1,7 +1,7 @@
 """The shapes that a persistent recurrent kernel can take on a card: what lies where, in bytes.
 
-This is the arithmetic of rnn_forward.cu and rnn_backward.cu once more, so that a launch asks for exactly
-the shared memory that the kernel lays out: change both together.
+This is the arithmetic of rnn_forward.cu and rnn_backward.cu once more, so that a launch asks for
+exactly the shared memory that the kernel lays out: change both together.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Work(NamedTuple):
     B: int
     itemsize: int
     backward: bool = False
-    tensor: bool = False  # by the tensor cores: float16, bfloat16, or float32 where tf32 is asked for
+    tensor: bool = (
+        False  # by the tensor cores: float16, bfloat16, or float32 where tf32 is asked for
+    )
 
     @property
     def wide(self) -> int:
@@ -234,7 +236,7 @@ def _columns(
         slices // fold * rows * lanes * width,
         rows * width * words,
         rows * K * lanes * width,
-        # The lanes of a warp share an access of 4 numbers: the bytes that it keeps the memory busy for.
+        # The lanes of a warp share an access of 4 numbers: the bytes that it takes the time of.
         rows * chunks * (threads // 32) * 128,
     )
 
