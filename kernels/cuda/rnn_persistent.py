@@ -13,7 +13,7 @@ import numpy as np
 from fastnn.kernels.cuda import loader
 from fastnn.kernels.cuda.rnn_call import NULL, Call
 from fastnn.kernels.cuda.rnn_choice import Refusal, choose
-from fastnn.kernels.cuda.rnn_shapes import Card, Plan, Work
+from fastnn.kernels.cuda.rnn_shapes import Card, Plan, Work, defines_of
 
 VARIABLE = "FASTNN_CUDA_RNN"
 TF32 = "CUPY_TF32"  # CuPy's own: whoever asks it for tf32 in products means these too
@@ -80,21 +80,6 @@ def backward(call: Call, inward: tuple[Any, ...], recurrent: Any) -> bool:
         return U
 
     return _run("rnn_backward", call, inward, padded)
-
-
-def defines_of(work: Work, plan: Plan) -> dict[str, int]:
-    """The macros of rnn_forward.cu and rnn_backward.cu, besides dtype and cell."""
-    return {
-        "FNN_EXCHANGE": int(plan.kernel == "k2"),
-        "FNN_CLUSTER": plan.blocks if plan.kernel == "k1" else 1,
-        "FNN_TENSOR": int(work.tensor),
-        "FNN_THREADS": plan.threads,
-        "FNN_ROWS": plan.pass_rows,
-        "FNN_PAIRS": plan.pairs,
-        "FNN_REGISTERS": plan.registers,
-        "FNN_WIDTH": plan.widths[0],
-        "FNN_WIDTH_N": plan.widths[-1],
-    }
 
 
 def _run(name: str, call: Call, arrays: tuple[Any, ...], padded: Callable[[Work], Any]) -> bool:

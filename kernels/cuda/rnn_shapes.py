@@ -119,6 +119,21 @@ class Plan(NamedTuple):
         return f"{self.kernel}: {self.teams} x {self.blocks} blocks, {self.rows} rows each"
 
 
+def defines_of(work: Work, plan: Plan) -> dict[str, int]:
+    """The macros of rnn_forward.cu and rnn_backward.cu, besides dtype and cell."""
+    return {
+        "FNN_EXCHANGE": int(plan.kernel == "k2"),
+        "FNN_CLUSTER": plan.blocks if plan.kernel == "k1" else 1,
+        "FNN_TENSOR": int(work.tensor),
+        "FNN_THREADS": plan.threads,
+        "FNN_ROWS": plan.pass_rows,
+        "FNN_PAIRS": plan.pairs,
+        "FNN_REGISTERS": plan.registers,
+        "FNN_WIDTH": plan.widths[0],
+        "FNN_WIDTH_N": plan.widths[-1],
+    }
+
+
 class _Product(NamedTuple):
     """A product of a block, as `Product` of rnn_product.cuh or rnn_tiles.cuh lays it out."""
 
