@@ -161,4 +161,6 @@ def loss_backward(saved: LossSaved, scale: float = 1.0) -> Array:
         factor = float(scale)
     except (TypeError, ValueError):
         raise TypeError(f"[{op}] scale is {shapes.words(scale)}; a number is needed") from None
-    return saved.grad * factor
+    scaled = saved.grad * factor
+    # bfloat16 is no dtype of NumPy's own, and its product with a float is wider.
+    return scaled if scaled.dtype == saved.grad.dtype else scaled.astype(saved.grad.dtype)

@@ -20,7 +20,8 @@ import cupy
 import numpy as np
 
 from fastnn.kernels.cuda.launch import THREADS, over, plain, pointer, strides, struct, wide
-from fastnn.kernels.cuda.loader import typed
+from fastnn.kernels.cuda.loader import dtype_code, typed
+from fastnn.kernels.cuda.loader import kernel as load_kernel
 from fastnn.kernels.cuda.pointwise import (
     CODES,
     activation_backward,
@@ -168,7 +169,8 @@ class _Call:
         """Run a kernel of conv_implicit.cu on a grid of tiles."""
         tile = next(n for n in (16, 32, 64) if columns <= n or n == 64)
         grid = (-(-rows // _TILE_M), -(-columns // tile), depth)
-        typed("conv_implicit", f"{name}_{tile}", self.dtype)(grid, (THREADS,), args)
+        defines = {"FNN_DTYPE": dtype_code(self.dtype), "FNN_TILE": tile}
+        load_kernel("conv_implicit", name, defines)(grid, (THREADS,), args)
 
     def columns(self, x: Any, first: int, count: int, group: int, channels_first: int = 0) -> Any:
         """Patches [count, taps] of a group, from the output pixel ``first`` on."""

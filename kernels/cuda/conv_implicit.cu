@@ -6,7 +6,7 @@
  *
  * One tile (conv_tile.cuh) with three ways to read A and B. blockIdx.z is the group (of weights: the
  * group and the segment). The column matrix never lies in memory: for few channels it would be
- * larger than x and y together.
+ * larger than x and y together. FNN_TILE, the columns of a tile, is 16, 32 or 64.
  */
 #include "device.cuh"
 
@@ -139,80 +139,84 @@ struct GradientsAcross {
     }
 };
 
-template <int TILE_N>
-static __device__ __forceinline__ void forward_tile(const real *x, const real *w, const real *bias,
-                                                    real *y, int code, const Geometry &g,
-                                                    wide *a_shared, wide *b_shared)
-{
-    Patches a = {x, g};
-    Weights b = {w, g};
-    const Offset pixels = g.batch * g.out_height * g.out_width;
-    auto out = [&](Offset m, int n, wide v) {
+struct Outputs {
+    real *y;
+    const real *bias;
+    int code;
+    const Geometry &g;
+    Offset base;
+
+    __device__ __forceinline__ void row(Offset m)
+    {
         const Pixel p = pixel_of(m, g.out_height, g.out_width);
+        base = p.b * g.y_b + p.h * g.y_h + p.w * g.y_w;
+    }
+    __device__ __forceinline__ void at(int n, wide v) const
+    {
         const Offset o = blockIdx.z * g.outer + n;
-        store(y + p.b * g.y_b + p.h * g.y_h + p.w * g.y_w + o * g.y_c,
-              activate_fused(code, bias ? v + load(bias + o) : v));
-    };
-    multiply_tile<TILE_N>(a, b, out, pixels, (int)g.outer, 0, g.kernel_h * g.kernel_w * g.inner,
-                          a_shared, b_shared);
-}
+        store(y + base + o * g.y_c, activate_fused(code, bias ? v + load(bias + o) : v));
+    }
+};
 
-template <int TILE_N>
-static __device__ __forceinline__ void input_tile(const real *dz, const real *w, real *dx,
-                                                  const Geometry &g, wide *a_shared, wide *b_shared)
-{
-    Gradients a = {dz, g};
-    WeightsAcross b = {w, g};
-    auto out = [&](Offset m, int n, wide v) {
+struct Inputs {
+    real *dx;
+    const Geometry &g;
+    Offset base;
+
+    __device__ __forceinline__ void row(Offset m)
+    {
         const Pixel p = pixel_of(m, g.height, g.width);
-        const Offset c = blockIdx.z * g.inner + n;
-        store(dx + p.b * g.x_b + p.h * g.x_h + p.w * g.x_w + c * g.x_c, v);
-    };
-    multiply_tile<TILE_N>(a, b, out, g.batch * g.height * g.width, (int)g.inner, 0,
-                          g.kernel_h * g.kernel_w * g.outer, a_shared, b_shared);
+        base = p.b * g.x_b + p.h * g.x_h + p.w * g.x_w;
+    }
+    __device__ __forceinline__ void at(int n, wide v) const
+    {
+        store(dx + base + (blockIdx.z * g.inner + n) * g.x_c, v);
+    }
+};
+
+struct Parts {
+    wide *parts;
+    const Geometry &g;
+    Offset first, group; /* the segment's first row, the group's column */
+    Offset base;
+
+    __device__ __forceinline__ void row(Offset m)
+    {
+        base = ((first + m) * g.groups + group) * g.outer;
+    }
+    __device__ __forceinline__ void at(int n, wide v) const { parts[base + n] = v; }
+};
+
+#define SHARED \
+    __shared__ __align__(16) wide a_shared[TILE_K * PITCH]; \
+    __shared__ __align__(16) wide b_shared[TILE_K * FNN_TILE];
+
+extern "C" __global__ void __launch_bounds__(256)
+    forward(const real *x, const real *w, const real *bias, real *y, int code, Geometry g)
+{
+    SHARED
+    multiply_tile<FNN_TILE>(Patches{x, g}, Weights{w, g}, Outputs{y, bias, code, g},
+                            g.batch * g.out_height * g.out_width, (int)g.outer, 0,
+                            g.kernel_h * g.kernel_w * g.inner, a_shared, b_shared);
 }
 
-template <int TILE_N>
-static __device__ __forceinline__ void weights_tile(const real *x, const real *dz, wide *parts,
-                                                    Offset segment, const Geometry &g,
-                                                    wide *a_shared, wide *b_shared)
+extern "C" __global__ void __launch_bounds__(256)
+    input(const real *dz, const real *w, real *dx, Geometry g)
 {
+    SHARED
+    multiply_tile<FNN_TILE>(Gradients{dz, g}, WeightsAcross{w, g}, Inputs{dx, g},
+                            g.batch * g.height * g.width, (int)g.inner, 0,
+                            g.kernel_h * g.kernel_w * g.outer, a_shared, b_shared);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    weights(const real *x, const real *dz, wide *parts, Offset segment, Geometry g)
+{
+    SHARED
     const Offset group = blockIdx.z % g.groups, part = blockIdx.z / g.groups;
     const Offset taps = g.kernel_h * g.kernel_w * g.inner;
     const Offset pixels = g.batch * g.out_height * g.out_width, first = part * segment;
-    PatchesAcross a = {x, g, group};
-    GradientsAcross b = {dz, g, group};
-    auto out = [&](Offset m, int n, wide v) {
-        parts[((part * taps + m) * g.groups + group) * g.outer + n] = v;
-    };
-    multiply_tile<TILE_N>(a, b, out, taps, (int)g.outer, first,
-                          first + segment < pixels ? first + segment : pixels, a_shared, b_shared);
+    multiply_tile<FNN_TILE>(PatchesAcross{x, g, group}, GradientsAcross{dz, g, group},
+                            Parts{parts, g, part * taps, group}, taps, (int)g.outer, first,
+                            first + segment < pixels ? first + segment : pixels, a_shared, b_shared);
 }
-
-#define SHARED(tile_n) \
-    __shared__ __align__(16) wide a_shared[TILE_K * PITCH]; \
-    __shared__ __align__(16) wide b_shared[TILE_K * tile_n];
-
-#define KERNELS(tile_n) \
-    extern "C" __global__ void __launch_bounds__(256) forward_##tile_n( \
-        const real *x, const real *w, const real *bias, real *y, int code, Geometry g) \
-    { \
-        SHARED(tile_n) \
-        forward_tile<tile_n>(x, w, bias, y, code, g, a_shared, b_shared); \
-    } \
-    extern "C" __global__ void __launch_bounds__(256) input_##tile_n( \
-        const real *dz, const real *w, real *dx, Geometry g) \
-    { \
-        SHARED(tile_n) \
-        input_tile<tile_n>(dz, w, dx, g, a_shared, b_shared); \
-    } \
-    extern "C" __global__ void __launch_bounds__(256) weights_##tile_n( \
-        const real *x, const real *dz, wide *parts, Offset segment, Geometry g) \
-    { \
-        SHARED(tile_n) \
-        weights_tile<tile_n>(x, dz, parts, segment, g, a_shared, b_shared); \
-    }
-
-KERNELS(16)
-KERNELS(32)
-KERNELS(64)

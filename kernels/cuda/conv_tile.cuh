@@ -10,7 +10,8 @@
  *
  * In a step, a thread reads 8 elements of A that have the same k and rows 16 apart: so the way from
  * k to a tap or pixel, with its divisions, is made once a thread and step, that from m to a pixel
- * once a thread. `A` offers row(r, m) before the loop, step(k), and at(r); `B` offers at(k, n).
+ * once a thread. `A` offers row(r, m) before the loop, step(k), and at(r); `B` offers at(k, n); `Out`
+ * takes row(m), then at(n, value).
  * Beyond the edges both give zero.
  */
 #ifndef FNN_CONV_TILE_CUH
@@ -22,7 +23,7 @@
 #define PITCH (TILE_M + 4)
 
 template <int TILE_N, typename A, typename B, typename Out>
-static __device__ __forceinline__ void multiply_tile(A &a, B &b, Out out, Offset m_count, int n_count,
+static __device__ __forceinline__ void multiply_tile(A a, B b, Out out, Offset m_count, int n_count,
                                                      Offset first_k, Offset last_k, wide *a_shared,
                                                      wide *b_shared)
 {
@@ -82,11 +83,12 @@ static __device__ __forceinline__ void multiply_tile(A &a, B &b, Out out, Offset
         const Offset m = m0 + ty * ROWS + r;
         if (m >= m_count)
             continue;
+        out.row(m);
 #pragma unroll
         for (int c = 0; c < COLUMNS; c++) {
             const int n = n0 + tx * COLUMNS + c;
             if (n < n_count)
-                out(m, n, sum[r][c]);
+                out.at(n, sum[r][c]);
         }
     }
 }

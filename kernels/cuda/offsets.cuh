@@ -2,6 +2,9 @@
 #ifndef FNN_OFFSETS_CUH
 #define FNN_OFFSETS_CUH
 
+/* Not inlined: a 64-bit division is a hundred instructions, and hardly ever needed. */
+static __device__ __noinline__ Offset divide_wide(Offset a, Offset n) { return a / n; }
+
 /* Quotient and remainder; in 32 bits where that is enough, which is several times faster. */
 FNN_INLINE Offset split(Offset a, Offset n, int &rest)
 {
@@ -10,8 +13,9 @@ FNN_INLINE Offset split(Offset a, Offset n, int &rest)
         rest = (int)((unsigned)a - q * (unsigned)n);
         return q;
     }
-    rest = (int)(a % n);
-    return a / n;
+    const Offset q = divide_wide(a, n);
+    rest = (int)(a - q * n);
+    return q;
 }
 
 #endif

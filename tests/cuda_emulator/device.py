@@ -22,6 +22,14 @@ def unavailable() -> str | None:
     return None if cupy_gpu.unavailable() is None else emulator.unavailable()
 
 
+_missing = cuda_probe.missing
+
+
+def nothing_missing(package: str, *options: Any) -> list[str]:
+    """`cuda_probe.missing` where CuPy's package and a driver are there."""
+    return [] if package == "cupy" else _missing(package, *options)
+
+
 @contextmanager
 def cupy() -> Iterator[Any]:
     """CuPy, or the stand-in as ``cupy``, while the block lasts."""
@@ -33,7 +41,7 @@ def cupy() -> Iterator[Any]:
     names = ("cupy", "cupy.cuda")
     before = {name: sys.modules.get(name) for name in names}
     try:
-        with mock.patch.object(cuda_probe, "missing", lambda package: []):
+        with mock.patch.object(cuda_probe, "missing", nothing_missing):
             yield fake_cupy.install()
     finally:
         dispatch._loaded.pop("cupy", None)

@@ -270,6 +270,8 @@ def _function(name: str) -> Callable[..., Any]:
     def outer(*args: Any, **kwargs: Any) -> Any:
         out = kwargs.pop("out", None)
         plain = [_plain(value) for value in args]
+        if name in ("matmul", "dot"):
+            return _product(inner, plain, out)
         options = {key: _plain(value) for key, value in kwargs.items()}
         with np.errstate(all="ignore"):
             result = inner(*plain, **options)
@@ -280,6 +282,20 @@ def _function(name: str) -> Callable[..., Any]:
 
     outer.__name__ = name
     return outer
+
+
+def _product(inner: Callable[..., Any], operands: list[Any], out: Any) -> Any:
+    """A product as cuBLAS makes it: halves are added up in float32, and give a half."""
+    dtype = operands[0].dtype
+    if any(operand.dtype != dtype for operand in operands):
+        raise TypeError(f"fake cupy: a product of {[operand.dtype for operand in operands]}")
+    if dtype.itemsize == 2:
+        operands = [operand.astype(np.float32) for operand in operands]
+    result = inner(*operands)
+    if out is not None:
+        out._a[...] = result
+        return out
+    return _wrap(np.asarray(result).astype(dtype, copy=False))
 
 
 def _viewing(name: str) -> Callable[..., Any]:
@@ -401,6 +417,9 @@ def _binary(ufunc: Any) -> tuple[Any, Any, Any]:
 
 for _name, _ufunc in _OPERATORS.items():
     _forward, _backward, _inplace = _binary(getattr(np, _ufunc))
+    if _name == "matmul":
+        ndarray.__matmul__ = lambda self, other: FUNCTIONS["matmul"](self, other)  # type: ignore
+        continue
     setattr(ndarray, f"__{_name}__", _forward)
     if _name not in ("lt", "le", "gt", "ge", "eq", "ne"):
         setattr(ndarray, f"__r{_name}__", _backward)
