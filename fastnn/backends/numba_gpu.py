@@ -8,6 +8,7 @@ otherwise they come back to the host. Nothing is imported of Numba before a kern
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 from importlib import import_module, metadata
 from typing import Any
@@ -65,13 +66,21 @@ def owns(x: Any) -> bool:
     """Whether ``x`` is a NumPy array, or an array on the device whose dtype is NumPy's."""
     if type(x) is np.ndarray or isinstance(x, np.memmap):
         return True
-    on_device = getattr(x, "__cuda_ndarray__", False) or hasattr(x, "__cuda_array_interface__")
-    return bool(on_device) and isinstance(getattr(x, "dtype", None), np.dtype)
+    return _is_device_array(x) and isinstance(getattr(x, "dtype", None), np.dtype)
+
+
+def _is_device_array(x: Any) -> bool:
+    ours = sys.modules.get("fastnn.kernels.numba.array")
+    return (
+        (ours is not None and type(x) is ours.DeviceArray)
+        or bool(getattr(x, "__cuda_ndarray__", False))  # Numba's, in the simulator too
+        or hasattr(x, "__cuda_array_interface__")
+    )
 
 
 def asarray(x: Any) -> Array:
     """``x`` as an array of this backend: what is on the device stays there, the rest is NumPy's."""
-    if hasattr(x, "__cuda_array_interface__") or getattr(x, "__cuda_ndarray__", False):
+    if _is_device_array(x):
         return _family("array").wrap(x)
     return np.asarray(x)
 

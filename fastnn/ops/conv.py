@@ -264,7 +264,8 @@ def conv1d_forward(
         As `conv2d_forward`.
     """
     op = "conv1d_forward"
-    dispatch.choose(op, ("x", "kernel", "bias"), (x, kernel), (bias,))
+    _, backend = dispatch.choose(op, ("x", "kernel", "bias"), (x, kernel), (bias,))
+    x, kernel = backend.asarray(x), backend.asarray(kernel)  # not all device arrays index by None
     shapes.check_data_format(op, data_format)
     last = data_format == "channels_last"
     shapes.check_rank(op, "x", x, "B L C" if last else "B C L")
@@ -325,6 +326,7 @@ def conv1d_backward(dy: Array, saved: ConvSaved, *, need_dx: bool = True) -> Con
             "the record of conv1d_forward is needed"
         )
     shapes.check_gradient(op, dy, y_shape[:flat] + y_shape[flat + 1 :], saved.y.dtype)
+    dy = backend.asarray(dy)
     dx, dkernel, dbias = backend.conv2d_backward(
         dy[:, None] if flat == 1 else dy[:, :, None], saved, need_dx
     )

@@ -32,7 +32,7 @@ def embedding_forward(indices: Array, table: Array) -> tuple[Array, EmbeddingSav
     shapes.check_rank(op, "table", table, "V E")
     shapes.check_nonempty(op, "table", table)
     shapes.check_elements(op, "the result", (*indices.shape, table.shape[1]))
-    rows = shapes.labels(op, "indices", indices, table.shape[0])
+    rows = shapes.labels(op, "indices", backend.asarray(indices), table.shape[0])
     y = backend.embedding_forward(rows, table)
     return y, EmbeddingSaved(name, rows, table.shape, table.dtype)
 

@@ -11,10 +11,7 @@ functions therefore write ``type(x)(1)`` where float32 has to stay float32.
 from __future__ import annotations
 
 import math
-import sys
-import threading
 import warnings
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +19,11 @@ import numba
 import numpy as np
 from numba import cuda
 
+from fastnn.kernels.numba import simulator
+
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
+if SIMULATED:
+    simulator.make_safe()
 
 THREADS = 2 if SIMULATED else 256  # of a block whose threads work each for itself
 _BLOCKS = 2 if SIMULATED else 132 * 16  # at most; a thread takes several elements beyond that
@@ -61,7 +62,7 @@ def _configured(function, grid, block, shared):
 def launch(function, grid, block, *args, shared=0):
     """Run a kernel over a grid of blocks on the default stream; nothing waits for it."""
     if SIMULATED:
-        with _simulation():
+        with simulator.running():
             function[grid, block, 0, shared](*args)
     else:
         _configured(function, grid, block, shared)(*args)
@@ -72,22 +73,6 @@ def spread(function, count, *args):
     if count:
         blocks = min(-(-count // THREADS), _BLOCKS)
         launch(function, blocks, THREADS, count, *args)
-
-
-_one_at_a_time = threading.RLock()  # the simulator runs a single kernel
-
-
-@contextmanager
-def _simulation():
-    """NaN and infinity without a word, as on the device, and quick changes between threads."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        with _one_at_a_time, warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            yield
-    finally:
-        sys.setswitchinterval(interval)
 
 
 @device

@@ -127,9 +127,8 @@ def multiply(a, b, c, size, bias=None, groups=1, add=False, activation=None):
 
 def _run(function, grid, a, b, memory, bias, size, geometries, flags):
     flags = tuple(int(f) for f in flags)
-    _d.launch(
-        function, grid, (SIDE, SIDE), a.memory, b.memory, memory, bias, size, *geometries, flags
-    )
+    arrays = a.memory, b.memory, memory, bias
+    _d.launch(function, grid, (SIDE, SIDE), *arrays, size, *geometries, flags)
 
 
 def _cuts(tiles, K):

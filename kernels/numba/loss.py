@@ -14,7 +14,7 @@ from numba import cuda
 from fastnn.kernels.numba import device as _d
 from fastnn.kernels.numba.array import empty, flat, zeros
 from fastnn.kernels.numba.gemm import column_sums
-from fastnn.kernels.numba.rows import BLOCK, by_rows, row_sum
+from fastnn.kernels.numba.rows import by_rows, row_sum
 from fastnn.kernels.numba.softmax import exp_sum, peak
 
 _EPSILON = 1e-7  # Keras: probabilities are kept this far away from 0 and 1
@@ -83,8 +83,8 @@ def forward(y_true, y_pred, loss, from_logits, delta, weight, keep):
         function,
         rows,
         columns,
-        flat(y_true),
         flat(y_pred),
+        flat(y_true),
         values if weight is None else flat(weight),
         values,
         flat(grad) if keep else values,
@@ -106,9 +106,9 @@ def _kernel(loss, from_logits):
 def _over_elements(loss, from_logits):
     element = _d.device(_ELEMENTS[loss, from_logits])
 
-    def apply(rows, columns, t, p, weight, values, grad, delta, flags):
+    def apply(rows, columns, p, t, weight, values, grad, delta, flags):
         has_weight, keep = flags
-        buffer = cuda.shared.array(BLOCK, p.dtype)
+        buffer = cuda.shared.array(0, p.dtype)
         height = cuda.blockDim.y
         for start in range(cuda.blockIdx.x * height, rows, cuda.gridDim.x * height):
             r = start + cuda.threadIdx.y
@@ -185,9 +185,9 @@ def _over_classes(sparse, from_logits):
 
     sample = by_logits if from_logits else by_probabilities
 
-    def apply(rows, columns, t, p, weight, values, grad, delta, flags):
+    def apply(rows, columns, p, t, weight, values, grad, delta, flags):
         has_weight, keep = flags
-        buffer = cuda.shared.array(BLOCK, p.dtype)
+        buffer = cuda.shared.array(0, p.dtype)
         height = cuda.blockDim.y
         for start in range(cuda.blockIdx.x * height, rows, cuda.gridDim.x * height):
             r = start + cuda.threadIdx.y

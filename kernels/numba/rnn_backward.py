@@ -71,7 +71,7 @@ def rnn_backward(d_y, d_final, d_states, saved, need_dx):
     ends = [None if a is None else flat(contiguous(a)) for a in d_final]
     _run(cell, steps, options, order, U, upstream, ends, da, dq, initial, (T, B, H), spec.reverse)
 
-    dU, drb = _recurrent_gradients(cell, steps, da, dq, rb, N, H, saved.weights)
+    dU, drb = _recurrent_gradients(cell, steps, options.rows, da, dq, rb, N, H, saved.weights)
     dW = empty(saved.weights.kernel.shape, x.dtype)
     a, d = gemm.left(x_rows, 1, I), gemm.right(da, columns, 1)
     gemm.multiply(a, d, gemm.out(flat(dW), columns), (I, columns, N))
@@ -90,7 +90,7 @@ def _input_gradient(da, W, order, rows, size):
     return dx
 
 
-def _recurrent_gradients(cell, steps, da, dq, rb, N, H, weights):
+def _recurrent_gradients(cell, steps, rows, da, dq, rb, N, H, weights):
     """Of ``recurrent_kernel`` and ``recurrent_bias``; the candidate's block may differ."""
     dtype, columns = weights.recurrent_kernel.dtype, cell.gates * H
     dU = empty((H, columns), dtype)
@@ -106,7 +106,7 @@ def _recurrent_gradients(cell, steps, da, dq, rb, N, H, weights):
         if cell.twice:
             p = flat(empty((N, H), dtype))
             _d.spread(_reset_states, N * H, steps.gates, steps.hm, H, p)
-            v = gemm.left(p, 1, H)
+            v = gemm.left(rnn_rows.only_steps(p, rows, H), 1, H)
         gemm.multiply(v, gemm.right(d, ld, 1, offset), gemm.out(out[first:], columns), (H, H, N))
     if drb is not None:
         gemm.column_sums(da, N, first, (1, columns, 0, 1), flat(drb)[:first])
@@ -208,7 +208,7 @@ def _run(cell, steps, options, order, U, upstream, ends, da, dq, initial, size, 
         _backward(cell, plan.rows, plan.in_shared),
         *steps,
         U_t,
-        *(da if a is None else a for a in (options.drop, *upstream, *ends)),
+        *(U_t if a is None else a for a in (options.drop, *upstream, *ends)),
         *(nothing if a is None else a for a in (options.rows, options.zone)),
         da,
         dq,

@@ -10,7 +10,7 @@ from numba import cuda
 
 from fastnn.kernels.numba import device as _d
 
-BLOCK = _d.THREADS
+_BLOCK = _d.THREADS
 
 
 @_d.device
@@ -49,13 +49,17 @@ def row_max(value, buffer):
     return total
 
 
-def by_rows(function, rows, columns, *args):
-    """Run a kernel ``(rows, columns, *args)`` with enough lanes for the columns."""
+def by_rows(function, rows, columns, first, *args):
+    """Run a kernel ``(rows, columns, first, *args)`` with enough lanes for the columns.
+
+    Its shared memory holds a number of the dtype of ``first`` for each thread.
+    """
     if rows == 0:
         return
     lanes = 1
-    while lanes < columns and lanes < BLOCK:
+    while lanes < columns and lanes < _BLOCK:
         lanes *= 2
-    height = BLOCK // lanes
+    height = _BLOCK // lanes
     blocks = min(-(-rows // height), 2 if _d.SIMULATED else 132 * 16)
-    _d.launch(function, blocks, (lanes, height), rows, columns, *args)
+    shared = lanes * height * first.dtype.itemsize
+    _d.launch(function, blocks, (lanes, height), rows, columns, first, *args, shared=shared)

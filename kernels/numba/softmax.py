@@ -14,7 +14,7 @@ from numba import cuda
 
 from fastnn.kernels.numba import device as _d
 from fastnn.kernels.numba.array import empty, flat
-from fastnn.kernels.numba.rows import BLOCK, by_rows, row_max, row_sum
+from fastnn.kernels.numba.rows import by_rows, row_max, row_sum
 
 NAMES = ("softmax", "log_softmax")
 _exp, _log, _maximum = _d.exp, _d.log, _d.maximum
@@ -60,7 +60,7 @@ def _rows(x):
 @cache
 def _forward(logarithm):
     def apply(rows, columns, x, y):
-        buffer = cuda.shared.array(BLOCK, x.dtype)
+        buffer = cuda.shared.array(0, x.dtype)
         height = cuda.blockDim.y
         for start in range(cuda.blockIdx.x * height, rows, cuda.gridDim.x * height):
             r = start + cuda.threadIdx.y
@@ -77,7 +77,7 @@ def _forward(logarithm):
 @cache
 def _backward(logarithm):
     def apply(rows, columns, dy, y, dx):
-        buffer = cuda.shared.array(BLOCK, dy.dtype)
+        buffer = cuda.shared.array(0, dy.dtype)
         height = cuda.blockDim.y
         for start in range(cuda.blockIdx.x * height, rows, cuda.gridDim.x * height):
             r = start + cuda.threadIdx.y

@@ -75,7 +75,9 @@ def extreme(x, least):
     if x.size == 0:
         raise ValueError("[DeviceArray] the extreme of an array without elements")
     parts = empty((_PARTS,), x.dtype)
-    _d.launch(_reduction(least), _PARTS, _d.THREADS, x.size, flat(contiguous(x)), flat(parts))
+    operands = x.size, flat(contiguous(x)), flat(parts)
+    shared = _THREADS * x.dtype.itemsize
+    _d.launch(_reduction(least), _PARTS, _THREADS, *operands, shared=shared)
     return parts.get().min() if least else parts.get().max()
 
 
@@ -133,7 +135,7 @@ def _copy(n, a, out):
 @cache
 def _reduction(least):
     def reduce(n, a, parts):
-        part = cuda.shared.array(_THREADS, a.dtype)
+        part = cuda.shared.array(0, a.dtype)
         best = a[0]
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
             if (a[i] < best) == least and a[i] != best:

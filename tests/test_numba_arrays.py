@@ -1,0 +1,245 @@
+"""Arrays on the device: `DeviceArray` behaves as NumPy's arrays do, and operations keep it there.
+
+These run on a GPU, or in the simulator (`test_numba_simulator` starts them there).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import need
+
+import fastnn
+from fastnn import dispatch
+
+
+@pytest.fixture(autouse=True)
+def chosen():
+    need("numba")
+    with dispatch.use_backend("numba"):
+        yield
+
+
+@pytest.fixture
+def upload():
+    """A NumPy array as a Numba device array (in the simulator, whose shapes refuse -1, as ours)."""
+    from numba import cuda
+
+    from fastnn.kernels.numba.device import SIMULATED
+
+    return (lambda x: fastnn.asarray(cuda.to_device(x))) if SIMULATED else cuda.to_device
+
+
+def on_device(x):
+    from fastnn.kernels.numba.array import DeviceArray
+
+    return type(x) is DeviceArray
+
+
+# --------------------------------------------------------------------------- the array itself
+
+VIEWS = {
+    "whole": lambda a: a,
+    "row": lambda a: a[1],
+    "column": lambda a: a[:, 2],
+    "reversed": lambda a: a[::-1, ::-2],
+    "new axis": lambda a: a[:, None, 1:],
+    "element": lambda a: a[1, 2],
+    "ellipsis": lambda a: a[..., 0],
+    "transposed": lambda a: a.T,
+    "permuted": lambda a: a[None].transpose(2, 0, 1),
+    "swapped": lambda a: a.swapaxes(0, 1)[1:],
+    "reshaped": lambda a: a.reshape(2, 6),
+    "reshaped view": lambda a: a.T.reshape(-1),
+    "nothing": lambda a: a[3:],
+    "broadcast": lambda a: np.broadcast_to(a[1:2], (3, 4)),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("kind", ["float32", "int64", "bool"])
+def test_a_view_is_numpys(upload, view, kind):
+    host = (np.arange(12).reshape(3, 4) % 5).astype(kind)
+    x = fastnn.asarray(upload(host))
+    expected, actual = VIEWS[view](host), VIEWS[view](x)
+    assert on_device(actual)
+    assert actual.shape == expected.shape and actual.dtype == expected.dtype
+    np.testing.assert_array_equal(actual.get(), expected)
+    np.testing.assert_array_equal(np.asarray(actual), expected)
+
+
+def test_a_mask_as_an_index_is_refused(upload):
+    x = fastnn.asarray(upload(np.arange(4.0)))
+    with pytest.raises(TypeError, match=r"^\[DeviceArray\] an index of ndarray"):
+        x[np.array([True, False, True, False])]
+
+
+ARITHMETIC = {
+    "number": lambda a, b: a * 2 + 1,
+    "number before": lambda a, b: 1 / (3 + a),
+    "arrays": lambda a, b: a - b * a,
+    "broadcast": lambda a, b: a[:, None] + b[None, :, :1],
+    "negative": lambda a, b: -a,
+    "larger": lambda a, b: np.maximum(a, b),
+    "roots": lambda a, b: np.sqrt(a * a),
+    "comparison": lambda a, b: (a < b) | (a >= 1.5),
+    "equal": lambda a, b: (a == a[:1]) & (b != 0),
+}
+
+
+@pytest.mark.parametrize("name", ARITHMETIC)
+def test_arithmetic_is_numpys(upload, rng, dtype, name):
+    a, b = (rng.standard_normal((3, 4)).astype(dtype) for _ in range(2))
+    expected = ARITHMETIC[name](a, b)
+    actual = ARITHMETIC[name](fastnn.asarray(upload(a)), fastnn.asarray(upload(b)))
+    assert actual.dtype == expected.dtype
+    np.testing.assert_allclose(actual.get(), expected, rtol=1e-6)
+
+
+def test_reductions_and_conversions(upload, rng):
+    a = rng.integers(-50, 50, (5, 7))
+    x = fastnn.asarray(upload(a))
+    assert int(x.min()) == a.min() and int(x.max()) == a.max()
+    assert (x < -49).any() == (a < -49).any() and not (x > 50).any()
+    assert x.astype(np.int64, copy=False) is x
+    np.testing.assert_array_equal(x.astype("float32").get(), a.astype("float32"))
+
+
+def test_set_copies_to_the_device(upload, rng):
+    x = fastnn.asarray(upload(np.zeros((2, 3))))
+    value = rng.standard_normal((2, 3))
+    x.set(value)
+    np.testing.assert_array_equal(x.get(), value)
+    with pytest.raises(ValueError, match=r"\(2, 3\) is needed"):
+        x.set(np.zeros(3))
+    with pytest.raises(ValueError, match="C order"):
+        x.T.set(value.T)
+
+
+# --------------------------------------------------------------------------- operations there
+
+
+def test_arrays_are_owned():
+    from numba import cuda
+
+    backend = dispatch.load("test", "numba")
+    x = cuda.to_device(np.zeros(3))
+    assert backend.owns(x) and backend.owns(fastnn.asarray(x)) and backend.owns(np.zeros(3))
+    assert not backend.owns([0.0]) and not backend.owns(np.ma.zeros(3))
+    assert fastnn.asarray(fastnn.asarray(x)).shape == (3,)
+
+
+def test_a_layer_of_calls_stays_on_the_device(upload, rng):
+    """Forward and backward of every family, device arrays in, device arrays out."""
+    image = rng.random((2, 5, 5, 3))
+    kernel, bias = rng.standard_normal((3, 3, 3, 4)), rng.standard_normal(4)
+    labels = np.array([1, 0])
+
+    def run(move):
+        y, conv = fastnn.conv2d_forward(move(image), move(kernel), move(bias), activation="relu")
+        p, pool = fastnn.stochastic_pool2d_forward(y, pool_size=2, strides=1, training=True, seed=5)
+        a, silu = fastnn.activation_forward(p, "silu")
+        d, dropout = fastnn.dropout_forward(a, rate=0.25, seed=3)
+        z, dense = fastnn.dense_forward(d.reshape(2, -1), move(np.ones((16, 2))))
+        value, loss = fastnn.loss_forward(
+            move(labels), z, loss="sparse_categorical_crossentropy", from_logits=True
+        )
+        dz = fastnn.loss_backward(loss, 2.0)
+        dense_grads = fastnn.dense_backward(dz, dense)
+        dd = fastnn.dropout_backward(dense_grads.dx.reshape(*a.shape), dropout)
+        dp = fastnn.activation_backward(dd, silu)
+        grads = fastnn.conv2d_backward(fastnn.stochastic_pool2d_backward(dp, pool), conv)
+        return value, [y, p, z, dz, dense_grads.dkernel, *grads]
+
+    with dispatch.use_backend("numpy"):
+        expected_value, expected = run(lambda a: a)
+    value, actual = run(upload)
+    assert value == pytest.approx(expected_value, rel=1e-12)
+    for one, other in zip(actual, expected, strict=True):
+        assert on_device(one)
+        np.testing.assert_allclose(one.get(), other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch_major", [False, True])
+def test_a_recurrent_call_stays_on_the_device(upload, rng, batch_major):
+    import rnn_cases
+
+    case = rnn_cases.SMALL["everything"]
+    problem = rnn_cases.make(case, "lstm")
+    x = problem.x.swapaxes(0, 1).copy() if batch_major else problem.x
+    options = {
+        key: upload(value) if isinstance(value, np.ndarray) else value
+        for key, value in problem.options.items()
+    }
+
+    def run(x, weights, initial, options):
+        x = x.swapaxes(0, 1) if batch_major else x
+        out, saved = fastnn.rnn_forward(x, weights, initial, **options)
+        return out, fastnn.rnn_backward(fastnn.RnnOutput(*out), saved)
+
+    with dispatch.use_backend("numpy"):
+        expected = run(x, problem.weights, problem.initial, problem.options)
+    weights = fastnn.RnnWeights(*map(upload, problem.weights))
+    initial = tuple(map(upload, problem.initial))
+    actual = run(fastnn.asarray(upload(x)), weights, initial, options)
+
+    def compare(one, other):
+        if isinstance(other, tuple):
+            for pair in zip(one, other, strict=True):
+                compare(*pair)
+        else:
+            assert on_device(one)
+            np.testing.assert_allclose(one.get(), other, rtol=1e-9, atol=1e-12)
+            assert np.argsort(one.strides).tolist() == np.argsort(other.strides).tolist()
+
+    compare(tuple(actual), tuple(expected))
+
+
+def test_conv1d_embedding_and_columns_of_device_arrays(upload, rng):
+    x, kernel = rng.standard_normal((2, 7, 3)), rng.standard_normal((3, 3, 2))
+    indices, table = rng.integers(0, 5, (2, 4)), rng.standard_normal((5, 3))
+    image = rng.standard_normal((1, 2, 4, 4))
+
+    def run(move):
+        y, saved = fastnn.conv1d_forward(move(x), move(kernel), padding="causal")
+        grads = fastnn.conv1d_backward(y, saved)
+        e, embedding = fastnn.embedding_forward(move(indices), move(table))
+        cols = fastnn.im2col(move(image), 2, 2)
+        back = fastnn.col2im(cols, (1, 2, 4, 4), 2, 2)
+        return [y, grads.dx, grads.dkernel, e, fastnn.embedding_backward(e, embedding), cols, back]
+
+    with dispatch.use_backend("numpy"):
+        expected = run(lambda a: a)
+    for one, other in zip(run(upload), expected, strict=True):
+        assert on_device(one)
+        np.testing.assert_allclose(one.get(), other, rtol=1e-10, atol=1e-12)
+
+
+def test_values_on_the_device_are_checked_too(upload):
+    with pytest.raises(ValueError, match=r"0 <= indices < 5 is needed"):
+        fastnn.embedding_forward(upload(np.array([1, 7])), upload(np.ones((5, 2))))
+    with pytest.raises(ValueError, match="negative values"):
+        fastnn.stochastic_pool2d_forward(upload(-np.ones((1, 2, 2, 1))), pool_size=2)
+    weights = fastnn.RnnWeights(upload(np.ones((2, 3))), upload(np.ones((3, 3))))
+    with pytest.raises(ValueError, match="0 to T = 4 is needed"):
+        fastnn.rnn_forward(
+            upload(np.ones((4, 2, 2))), weights, cell="simple_rnn", lengths=upload(np.array([1, 5]))
+        )
+
+
+def test_numpy_beside_the_device_goes_there(upload, rng):
+    x, kernel = rng.standard_normal((3, 4)), rng.standard_normal((4, 2))
+    y, saved = fastnn.dense_forward(upload(x), kernel)
+    assert on_device(y)
+    np.testing.assert_allclose(y.get(), x @ kernel)
+    assert on_device(fastnn.dense_backward(y, saved).dkernel)
+    assert type(fastnn.dense_forward(x, kernel)[0]) is np.ndarray
+
+
+def test_another_backend_refuses_device_arrays(upload):
+    x = upload(np.ones((2, 2)))
+    with (
+        dispatch.use_backend("numpy"),
+        pytest.raises(TypeError, match="an array of the backend 'numpy' is needed"),
+    ):
+        fastnn.dense_forward(x, np.ones((2, 2)))
