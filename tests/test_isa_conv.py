@@ -46,6 +46,12 @@ SHAPES = {
     "gray, same size": Shape((3, 21, 19, 1), (5, 3, 1, 20), padding=((2, 2), (0, 3))),
     "two inputs, dilated": Shape((2, 15, 16, 2), (3, 3, 2, 200), dilation=(2, 3)),
     "one input": Shape((3, 28, 28, 1), (5, 5, 1, 30)),
+    "tiles past the edge": Shape((3, 13, 15, 70), (3, 3, 70, 90), padding=((1, 1), (1, 1))),
+    "tiles of stride 2": Shape((3, 13, 14, 17), (3, 3, 17, 40), (2, 2), ((1, 1), (0, 1))),
+    "tiles of phases": Shape((2, 5, 4, 20), (3, 3, 20, 18), (1, 1), ((3, 3), (2, 2)), (3, 2)),
+    "tiles of a line": Shape((3, 1, 19, 33), (1, 3, 33, 20), padding=((0, 0), (1, 1))),
+    "tiles of groups": Shape((2, 7, 8, 64), (3, 3, 32, 34), padding=((1, 1), (1, 1)), groups=2),
+    "depthwise, wide": Shape((1, 3, 20, 21), (3, 8, 1, 21), padding=((1, 1), (4, 3)), groups=21),
 }
 shape_of = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 format_of = pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
@@ -79,7 +85,7 @@ def run(shape: Shape, data_format: str, arrays: list[np.ndarray], activation: An
 
 @shape_of
 @format_of
-@pytest.mark.parametrize("engine", ["auto", "channels", "pixels", "taps"])
+@pytest.mark.parametrize("engine", ["auto", "channels", "pixels", "taps", "winograd"])
 @pytest.mark.parametrize("isa", _runtime.isas())
 def test_every_path_agrees_with_the_reference(shape, data_format, engine, isa, dtype):
     arrays = arrays_of(shape, data_format, dtype)
@@ -102,7 +108,7 @@ def test_every_path_agrees_with_the_reference(shape, data_format, engine, isa, d
 
 @shape_of
 @format_of
-@pytest.mark.parametrize("engine", ["auto", "channels", "pixels", "taps"])
+@pytest.mark.parametrize("engine", ["auto", "channels", "pixels", "taps", "winograd"])
 def test_the_same_bits_for_any_number_of_threads(shape, data_format, engine, dtype):
     arrays = arrays_of(shape, data_format, dtype)
     _conv._set_engine(engine)

@@ -103,9 +103,9 @@ def _set_winograd(bint allowed):
 
 
 cdef read_variable():
-    value = os.environ.get("FASTNN_WINOGRAD", "1")
+    value = os.environ.get("FASTNN_WINOGRAD", "").strip() or "1"
     if value not in ("0", "1"):
-        raise ValueError(f"[fastnn] FASTNN_WINOGRAD={value}; 0 or 1 is needed")
+        raise ValueError(f"[conv] FASTNN_WINOGRAD={value!r} given; 0 or 1 is needed")
     _set_winograd(value == "1")
 
 

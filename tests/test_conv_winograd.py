@@ -1,0 +1,182 @@
+"""Winograd's convolutions: when they are chosen, how exact they are, what infinity does to them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from helpers import relative_error
+
+import fastnn
+from fastnn import use_backend
+from fastnn.kernels.cpu import _conv, _runtime
+from fastnn.types import Window
+
+FLAT = ((0, 0), (0, 0))
+isa_of = pytest.mark.parametrize("isa", _runtime.isas())
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    isa = _runtime.isa()
+    yield
+    _runtime._set_isa(isa)
+    _conv._set_engine("auto")
+    _conv._set_winograd(os.environ.get("FASTNN_WINOGRAD", "1") != "0")
+
+
+def plain_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a [.., K] times b [K, ..] in a's dtype, one product after the other."""
+    total = np.zeros((a.shape[0], b.shape[1]), a.dtype)
+    for k in range(a.shape[1]):
+        total += a[:, k, None] * b[k]
+    return total
+
+
+def patches_of(x: np.ndarray, stride: int) -> np.ndarray:
+    """[pixels, 3 * 3 * C] of a 3x3 convolution without padding."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))
+    windows = windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
+    return windows.reshape(-1, 9 * x.shape[3])
+
+
+def assert_below(found: np.ndarray, plain: np.ndarray, exact: np.ndarray) -> None:
+    """In the mean of squares and in the largest, the error is at most that of the plain sum."""
+    error, bound = np.abs(found - exact), np.abs(plain - exact)
+    assert np.sqrt((error**2).mean()) <= np.sqrt((bound**2).mean())
+    assert error.max() <= bound.max()
+
+
+@isa_of
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("inputs", [16, 64, 256])
+@pytest.mark.parametrize(("mean", "kernel_mean"), [(0, 0), (100, 0), (100, 1), (1e4, 0)])
+def test_forward_rounds_less_than_a_plain_sum(isa, stride, inputs, mean, kernel_mean):
+    rng = np.random.default_rng(1)
+    size = 8 if stride == 1 else 13
+    x = (rng.standard_normal((2, size, size, inputs)) + mean).astype(np.float32)
+    kernel = (rng.standard_normal((3, 3, inputs, 16)) + kernel_mean).astype(np.float32)
+    _runtime._set_isa(isa)
+    _conv._set_engine("winograd")
+    window = Window((3, 3), (stride, stride), FLAT, (1, 1))
+    y = _conv.forward(x, kernel, None, window, 1, "channels_last", None)
+    patches, flat = patches_of(x, stride), kernel.reshape(-1, 16)
+    exact = patches.astype(np.float64) @ flat.astype(np.float64)
+    assert_below(y.reshape(exact.shape), plain_products(patches, flat), exact)
+
+
+@isa_of
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("mean", "dy_mean"), [(0, 0), (100, 0), (100, 1)])
+def test_gradients_round_less_than_a_plain_sum(isa, stride, mean, dy_mean):
+    rng = np.random.default_rng(2)
+    size, inputs, outputs = 17, 20, 16 * stride  # the least that it is chosen for
+    out = (size - 3) // stride + 1
+    x = (rng.standard_normal((2, size, size, inputs)) + mean).astype(np.float32)
+    kernel = rng.standard_normal((3, 3, inputs, outputs)).astype(np.float32)
+    dy = (rng.standard_normal((2, out, out, outputs)) + dy_mean).astype(np.float32)
+    _runtime._set_isa(isa)
+    _conv._set_engine("winograd")
+    window = Window((3, 3), (stride, stride), FLAT, (1, 1))
+    common = (window, 1, "channels_last", None, True, True)
+    dx, dkernel, dbias = _conv.backward(dy, x, kernel, dy, *common)
+    flat = dy.reshape(-1, outputs)
+    across = np.ascontiguousarray(patches_of(x, stride).T)
+    exact = across.astype(np.float64) @ flat.astype(np.float64)
+    assert_below(dkernel.reshape(exact.shape), plain_products(across, flat), exact)
+    assert relative_error(dbias, flat.astype(np.float64).sum(0)) <= 1e-6
+    # dx is the convolution of dy, with zeros between and around it, with the kernel turned round
+    spread = np.zeros((2, size + 2, size + 2, outputs), np.float32)
+    spread[:, 2:-2:stride, 2:-2:stride] = dy
+    turned = np.ascontiguousarray(kernel[::-1, ::-1].transpose(0, 1, 3, 2)).reshape(-1, inputs)
+    patches = patches_of(spread, 1)
+    exact = patches.astype(np.float64) @ turned.astype(np.float64)
+    assert_below(dx.reshape(exact.shape), plain_products(patches, turned), exact)
+
+
+WIDE = (8, 14, 14, 64)
+
+
+def forward(x: np.ndarray, kernel: np.ndarray, engine: str = "auto") -> np.ndarray:
+    _conv._set_engine(engine)
+    window = Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    return _conv.forward(x, kernel, None, window, 1, "channels_last", None)
+
+
+def random(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def test_many_channels_choose_it_and_few_do_not(rng):
+    x, kernel = random(rng, *WIDE), random(rng, 3, 3, 64, 64)
+    assert np.array_equal(forward(x, kernel), forward(x, kernel, "winograd"))
+    assert not np.array_equal(forward(x, kernel), forward(x, kernel, "channels"))
+    x, kernel = x[..., :15].copy(), kernel[:, :, :15].copy()  # too few for its error bound
+    assert not np.array_equal(forward(x, kernel), forward(x, kernel, "winograd"))
+
+
+def test_it_can_be_turned_off(rng):
+    x, kernel = random(rng, *WIDE), random(rng, 3, 3, 64, 64)
+    on = forward(x, kernel)
+    _conv._set_winograd(False)
+    assert not np.array_equal(on, forward(x, kernel))
+    assert np.array_equal(forward(x, kernel, "winograd"), forward(x, kernel, "channels"))
+
+
+@pytest.mark.parametrize(("value", "expected"), [("0", "True"), ("1", "False"), ("", "False")])
+def test_the_variable(value, expected):
+    done = import_with(value)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == expected
+
+
+def test_the_variable_has_two_values():
+    done = import_with("maybe")
+    assert "FASTNN_WINOGRAD='maybe'" in done.stderr and "0 or 1 is needed" in done.stderr
+
+
+def import_with(value: str) -> subprocess.CompletedProcess[str]:
+    """Whether direct summation gives the bits of what is chosen for a wide convolution."""
+    code = (
+        "import numpy as np\n"
+        "from fastnn.kernels.cpu import _conv\n"
+        "from fastnn.types import Window\n"
+        f"rng = np.random.default_rng(0); x = rng.standard_normal({WIDE}).astype('f')\n"
+        "k = rng.standard_normal((3, 3, 64, 64)).astype('f')\n"
+        "w = Window((3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))\n"
+        "run = lambda: _conv.forward(x, k, None, w, 1, 'channels_last', None)\n"
+        "y = run(); _conv._set_engine('channels'); print(np.array_equal(y, run()))"
+    )
+    environment = {
+        **os.environ,
+        "FASTNN_WINOGRAD": value,
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+
+
+@isa_of
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_what_is_not_finite_reaches_no_pixel_that_does_not_see_it(isa, value, activation, rng):
+    """Tiles share sums of pixels, so one that is infinite would spoil its neighbours."""
+    _runtime._set_isa(isa)
+    _conv._set_engine("winograd")
+    x, kernel = random(rng, 2, 9, 9, 20), random(rng, 3, 3, 20, 24)
+    x[0, 4, 5, 3] = value
+    kernel[..., 3, :] = np.abs(kernel[..., 3, :]) * 1e-3
+    dy = random(rng, 2, 7, 7, 24)
+    y, saved = fastnn.conv2d_forward(x, kernel, activation=activation)
+    grads = fastnn.conv2d_backward(dy, saved)
+    with use_backend("numpy"), np.errstate(all="ignore"):
+        expected, saved = fastnn.conv2d_forward(x, kernel, activation=activation)
+        wanted = fastnn.conv2d_backward(dy, saved)
+    for one, other in ((y, expected), (grads.dx, wanted.dx), (grads.dkernel, wanted.dkernel)):
+        np.testing.assert_array_equal(np.isfinite(one), np.isfinite(other))
+        np.testing.assert_array_equal(np.isnan(one), np.isnan(other))
