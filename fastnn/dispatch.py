@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from importlib import import_module
 from types import ModuleType
@@ -153,6 +153,21 @@ def load(op: str, name: str) -> ModuleType:
     if module is None:
         raise BackendUnavailableError(f"[{op}] the backend {name!r} is not available: {reason}")
     return module
+
+
+@contextmanager
+def side_by_side(x: Any) -> Iterator[Any]:
+    """A block for two independent pieces of work on arrays like ``x``.
+
+    The value is a context manager; what runs in it may run beside what ran in the block before it,
+    where the backend has streams. After the block both are done, as far as later work can see.
+    """
+    for module in list(_loaded.values()):
+        if hasattr(module, "STREAMS") and module.owns(x):
+            with import_module(module.STREAMS).Fork() as side:
+                yield side
+            return
+    yield nullcontext()
 
 
 def status() -> dict[str, str | None]:

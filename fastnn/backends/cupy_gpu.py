@@ -49,6 +49,8 @@ _rnn = _Family("rnn")
 
 # What `python -m fastnn info --verbose` adds.
 DETAILS = "fastnn.kernels.cuda.rnn_report"
+# How `dispatch.side_by_side` runs two pieces of work at once.
+STREAMS = "fastnn.kernels.cuda.streams"
 
 # --------------------------------------------------------------------------- the backend itself
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import shapes
+from fastnn import dispatch, shapes
 from fastnn.layers.base import Array, Layer, Shape
 from fastnn.layers.recurrent import RecurrentLayer
 from fastnn.registry import deserialize, layer_table
@@ -132,8 +132,10 @@ class Bidirectional(_Wrapper):
                 )
             half = len(initial_state) // 2
             ahead, back = initial_state[:half], initial_state[half:]
-        y = self.forward_layer(x, training, initial_state=ahead, **steps)
-        y_back = self.backward_layer(x, training, initial_state=back, **steps)
+        with dispatch.side_by_side(x) as side:
+            y = self.forward_layer(x, training, initial_state=ahead, **steps)
+            with side:
+                y_back = self.backward_layer(x, training, initial_state=back, **steps)
         states: tuple[Any, ...] = ()
         if self.forward_layer.return_state:
             states = (*y[1:], *y_back[1:])
@@ -167,7 +169,10 @@ class Bidirectional(_Wrapper):
             half = len(states) // 2
             d_ahead, d_back = (d_ahead, *states[:half]), (d_back, *states[half:])
         self.forward_layer.need_dx = self.backward_layer.need_dx = self.need_dx
-        dx, dx_back = self.forward_layer.backward(d_ahead), self.backward_layer.backward(d_back)
+        with dispatch.side_by_side(self.forward_layer.weights[0]) as side:
+            dx = self.forward_layer.backward(d_ahead)
+            with side:
+                dx_back = self.backward_layer.backward(d_back)
         return dx + dx_back if self.need_dx else None
 
     def _in_order(self, y: Any, y_back: Any) -> tuple[Any, Any]:

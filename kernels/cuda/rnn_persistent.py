@@ -10,7 +10,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from fastnn.kernels.cuda import loader
+from fastnn.kernels.cuda import loader, streams
 from fastnn.kernels.cuda.rnn_call import NULL, Call
 from fastnn.kernels.cuda.rnn_choice import Refusal, choose
 from fastnn.kernels.cuda.rnn_shapes import Card, Plan, Work, defines_of
@@ -49,6 +49,8 @@ def plan_of(call: Call, backward: bool) -> tuple[Work, Plan]:
     """How this call runs on the current device."""
     device = cupy.cuda.runtime.getDevice()
     here = card(device)
+    # Kernels of two streams that each fill the card would run one after the other.
+    here = here._replace(processors=max(1, here.processors // streams.sharing()))
     work = work_of(call, backward, here.capability)
     wanted = os.environ.get(VARIABLE) or None
     return work, choose(here, work, wanted, tuple(_refusals.get(device, ())))
