@@ -2,6 +2,10 @@
 
     python bench/examples_peers.py [--threads 2] [--rounds 5] [3 8 10 13]
 
+Wall time counts on a machine that does nothing else; CPU time, of all threads together, says
+something on a shared one, too. PyTorch's threads wait for each other by spinning, so beside other
+work they measure that work: --threads 1 then.
+
 Runs in one process, in an environment where fastnn and the peers can be imported; a peer that is
 not there is left out. Each trains one epoch to warm up, then they take turns. fastnn and Keras are
 given by the same lines: only the module that `layers` names differs.
@@ -222,7 +226,7 @@ def main() -> None:
     args = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):  # the same cores for all
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
-    print(f"seconds an epoch: median of {args.rounds} (least), {args.threads} threads")
+    print(f"seconds an epoch, median of {args.rounds}, {args.threads} threads", flush=True)
     for number in args.examples or EXAMPLES:
         work = EXAMPLES[number]()
         epochs: dict[str, Epoch] = {}
@@ -235,14 +239,20 @@ def main() -> None:
                 epochs[name] = prepare(work, args.threads)
             except ImportError as error:
                 print(f"without {name}: {error}", file=sys.stderr)
-        seconds: dict[str, list[float]] = {name: [] for name in epochs}
+        wall: dict[str, list[float]] = {name: [] for name in epochs}
+        cpu: dict[str, list[float]] = {name: [] for name in epochs}
         for turn in range(args.rounds + 1):
             for name, epoch in epochs.items():
-                begin = time.perf_counter()
+                begin, begin_cpu = time.perf_counter(), time.process_time()
                 epoch()
                 if turn:  # the first one compiles and warms up
-                    seconds[name].append(time.perf_counter() - begin)
-        words = [f"{n} {statistics.median(s):.3f} ({min(s):.3f})" for n, s in seconds.items()]
+                    wall[name].append(time.perf_counter() - begin)
+                    cpu[name].append(time.process_time() - begin_cpu)
+        words = [
+            f"{name} {statistics.median(wall[name]):.2f} (least {min(wall[name]):.2f}, CPU "
+            f"{statistics.median(cpu[name]):.2f})"
+            for name in epochs
+        ]
         print(f"{work.title}: {', '.join(words)}", flush=True)
 
 
