@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 
 HELP = "time fastnn against PyTorch, JAX, TensorFlow and ONNX Runtime, where they are installed"
 
-GROUPS = ("recurrent", "conv", "pool", "dense", "epoch", "all")
+GROUPS = ("recurrent", "conv", "pool", "dense", "epoch", "all", "gpu")
 DEFAULT_SECONDS = 1.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``bench``."""
     parser.add_argument(
-        "group", nargs="?", choices=GROUPS, default="all", help="which rows (default: all)"
+        "group",
+        nargs="?",
+        choices=GROUPS,
+        default="all",
+        help="which rows (default: all, on the CPU; gpu: against cuDNN through PyTorch)",
     )
     parser.add_argument("--rows", type=_names, default=(), help="only these, by name: a,b")
     parser.add_argument(
@@ -59,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="keep N cores busy with another process each meanwhile",
     )
+    parser.add_argument(
+        "--limit",
+        type=_seconds,
+        metavar="SECONDS",
+        help="gpu: start no row after this time (default: none); --rows takes parts of names there",
+    )
     parser.add_argument("--json", type=Path, help="the file (default: runs/bench/GROUP.json)")
     parser.add_argument("--png", type=Path, help="the picture (default: runs/bench/GROUP.png)")
 
@@ -86,6 +96,8 @@ def _seconds(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Verify, time, tell; 1 if a peer's results differ from fastnn's."""
+    if args.group == "gpu":
+        return _run_gpu(args)
     # Here and not above: the other commands need none of it.
     from fastnn.bench import inputs, report
     from fastnn.bench.process import WorkerError, usable_cores
@@ -127,6 +139,21 @@ def run(args: argparse.Namespace) -> int:
     for row, name in differing:
         print(f"fastnn bench: {name} differs from fastnn on {row}", file=sys.stderr)
     return 1 if differing or failed else 0
+
+
+def _run_gpu(args: argparse.Namespace) -> int:
+    from fastnn.bench import gpu, gpu_rows
+
+    reason = gpu.unavailable()
+    if reason is not None:
+        raise UsageError(f"bench gpu: {reason}")
+    try:
+        smallest = args.rows == ("smallest",)
+        found = gpu_rows.smallest() if smallest else gpu_rows.chosen(args.rows, gpu_rows.rows())
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    target = _target(args.json or Path("runs/bench/gpu.json"))
+    return gpu.run(found, target, args.time_per_row, args.limit)
 
 
 def _differs(timing: Any) -> bool:
