@@ -209,14 +209,22 @@ def test_stochastic_draws_alike_in_both_dtypes_and_on_all_backends(two_backends,
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_stochastic_with_a_value_that_is_not_finite_draws_it(backend, dtype, bad):
-    x = np.ones((1, 2, 2, 8), dtype)
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("pool", [2, 40])
+def test_stochastic_with_a_value_that_is_not_finite_draws_it(
+    backend, dtype, bad, data_format, pool
+):
+    x = np.ones((1, pool, pool, 8), dtype)
     x[0, 1, 0] = bad
-    y, saved = fastnn.stochastic_pool2d_forward(x, pool_size=2, training=True, seed=1)
-    drawn_before = saved.offsets < 2
-    np.testing.assert_array_equal(y[~drawn_before], np.full((~drawn_before).sum(), bad))
-    assert bad is np.nan or not drawn_before.any()
-    y, _ = fastnn.stochastic_pool2d_forward(x, pool_size=2)
+    if bad is np.nan:
+        x[0, 1, 1] = bad  # the first of two
+    if data_format == "channels_first":
+        x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    options = {"pool_size": pool, "data_format": data_format}
+    y, saved = fastnn.stochastic_pool2d_forward(x, **options, training=True, seed=1)
+    np.testing.assert_array_equal(y, np.full_like(y, bad))
+    assert (saved.offsets == pool).all()
+    y, _ = fastnn.stochastic_pool2d_forward(x, **options)
     assert not np.isfinite(y).any()
 
 

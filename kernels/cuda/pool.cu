@@ -192,11 +192,11 @@ extern "C" __global__ void stochastic_forward(const real *x, real *y, void *offs
         const wide u = philox_uniform(philox_word(seed, PHILOX_STOCHASTIC_POOLING, e));
         const wide bound = rounded(u * sum);
         wide running = 0, drawn = 0, reached = 0;
-        int taken = -1, reaching = -1;
+        int taken = -1, reaching = -1, bad = -1;
         cells<1>(x, g, p, [&](int k, const Pack<real, 1> &v) {
             const wide a = widen(v.at[0]);
             running = rounded(running + a);
-            if (taken < 0 && !(running <= bound)) { /* a NaN draws the cell that it is in */
+            if (taken < 0 && running > bound) {
                 taken = k;
                 drawn = a;
             }
@@ -204,6 +204,7 @@ extern "C" __global__ void stochastic_forward(const real *x, real *y, void *offs
                 reaching = k;
                 reached = a;
             }
+            if (bad < 0 && a != a) bad = k;
         });
         if (taken < 0 && reaching >= 0) {
             taken = reaching;
@@ -212,6 +213,10 @@ extern "C" __global__ void stochastic_forward(const real *x, real *y, void *offs
         if (sum == 0 || taken < 0) {
             taken = first;
             drawn = 0;
+        }
+        if (bad >= 0) { /* in a window with NaN the first NaN is taken */
+            taken = bad;
+            drawn = sum;
         }
         store(y + e, drawn);
         store_offset(offsets, g, e, taken);

@@ -130,19 +130,25 @@ def _draw_kernel(keep):
             u_total = real(noise.unit(noise.word(i, seed, _STREAM))) * total
             # The first cell beyond u * sum; else the first that reaches the sum (an infinite sum,
             # or one so small that u * sum rounds to it); of a window of zeros the first cell.
-            first, reaching = -1, -1
+            # In a window with NaN the first NaN is taken.
+            first, reaching, bad = -1, -1, -1
             running = real(0)
             for v in range(y0, y1):
                 for u in range(x0, x1):
-                    running = running + x[base + ((row + v) * w + column + u) * pixel]
-                    if first < 0 and not running <= u_total:
+                    value = x[base + ((row + v) * w + column + u) * pixel]
+                    running = running + value
+                    if first < 0 and running > u_total:
                         first = v * kw + u
+                    if bad < 0 and value != value:
+                        bad = v * kw + u
                     if reaching < 0 and running >= total:
                         reaching = v * kw + u
             if first < 0:
                 first = reaching
             if total == 0 or first < 0:
                 first = y0 * kw + x0
+            if bad >= 0:
+                first = bad
             y[i] = x[base + ((row + first // kw) * w + column + first % kw) * pixel]
             if keep:
                 offsets[i] = first

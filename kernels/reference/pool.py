@@ -65,11 +65,14 @@ def stochastic_forward(x, window, data_format, seed, keep):
 
     y_shape = total.shape if data_format == "channels_last" else np.moveaxis(total, 3, 1).shape
     u = channels_last(uniform(y_shape, seed, STOCHASTIC_POOLING, x.dtype), data_format)
-    drawn = ~(running <= (u * total)[..., None, :])  # a NaN draws the cell that it is in
+    drawn = running > (u * total)[..., None, :]
     # An infinite total (or one too small for u * total) draws nothing: the cell that made it so.
     drawn = np.where(drawn.any(axis=3, keepdims=True), drawn, running >= total[..., None, :])
     drawn &= _valid(image, window)
-    taken = np.where(total == 0, _valid(image, window).argmax(axis=3), drawn.argmax(axis=3))
+    first = _valid(image, window).argmax(axis=3)
+    taken = np.where(drawn.any(axis=3) & (total != 0), drawn.argmax(axis=3), first)
+    bad = np.isnan(cells)  # as in maximum pooling, the first NaN wins
+    taken = np.where(bad.any(axis=3), bad.argmax(axis=3), taken)
     return _taken(cells, taken, window, data_format, keep)
 
 
