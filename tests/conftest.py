@@ -113,7 +113,7 @@ def pairs() -> list[tuple[str, str]]:
     return list(itertools.permutations((*BACKENDS, *gpu_backends()), 2))
 
 
-@pytest.fixture(params=pairs())
+@pytest.fixture(params=pairs(), ids="-".join)
 def two_backends(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Two different backends: forward on the first, backward on the second."""
     for name in request.param:

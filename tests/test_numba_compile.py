@@ -1,0 +1,61 @@
+"""Every Numba kernel compiles to PTX for the cards that we name: no GPU and no driver is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+# What gelu, the sums over columns and the value of a loss add up in float64 on purpose.
+DOUBLE = ("activation._", "gemm._sum_chunks", "gemm._join")
+
+
+def missing() -> str | None:
+    """What a compilation to PTX lacks here."""
+    if find_spec("numba_cuda") is None:
+        return "numba-cuda is not installed: pip install 'fastnn[numba]'"
+    try:
+        from cuda.pathfinder import load_nvidia_dynamic_lib
+
+        for library in ("nvvm", "nvrtc"):
+            load_nvidia_dynamic_lib(library)
+    except Exception as error:  # its own kinds, which came and went with its versions
+        return f"{str(error).splitlines()[0]}; pip install 'fastnn[numba]'"
+    return None
+
+
+@pytest.mark.parametrize("cc, dtype", [("8.0", "float64"), ("9.0", "float32")])
+def test_every_kernel_becomes_ptx(cc, dtype):
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    result = subprocess.run(
+        [sys.executable, str(HERE / "numba_compile.py"), cc, dtype],
+        env={k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert result.returncode == 0, result.stderr[-5000:]
+    kernels = json.loads(result.stdout)
+    assert len(kernels) > 90
+    families = {name.removeprefix("fastnn.kernels.numba.").split(".")[0] for name in kernels}
+    assert {
+        "activation", "columns", "embedding", "gemm", "loss", "noise", "pool", "rnn_backward",
+        "rnn_forward", "rnn_rows", "softmax",
+    } <= families  # fmt: skip
+    for name, facts in kernels.items():
+        assert facts["target"] == f"sm_{cc.replace('.', '')}" and facts["entries"] == 1, name
+        assert facts["atomics"] == facts["shuffles"] == 0, name
+        if dtype == "float32" and not name.startswith(
+            tuple(f"fastnn.kernels.numba.{kernel}" for kernel in DOUBLE)
+        ):
+            assert facts["double"] == 0, f"{name} goes on in float64"
+        if "rnn_forward" in name or "rnn_backward._backward" in name:
+            assert facts["fma"] > 0 and facts["barriers"] > 0 and not facts["local"], name
