@@ -7,6 +7,7 @@ import numpy as np
 
 cimport numpy as cnp
 
+from kernels.cpu.arrays cimport data
 from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime
 
 cnp.import_array()
@@ -116,10 +117,6 @@ def _set_engine(str name):
     """The engine of every product that it suits from now on; "auto" chooses. For tests."""
     global engine
     engine = ENGINES[name]
-
-
-cdef inline void *data(cnp.ndarray a) noexcept:
-    return cnp.PyArray_DATA(a) if a is not None else NULL
 
 
 cdef void steps(long *out, cnp.ndarray a) noexcept:

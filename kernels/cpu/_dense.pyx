@@ -4,6 +4,7 @@ import numpy as np
 
 cimport numpy as cnp
 
+from kernels.cpu.arrays cimport data, step
 from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime
 
 cnp.import_array()
@@ -57,15 +58,6 @@ cdef const fnn_runtime *runtime = fetch_runtime()
 cdef dict ACTIVATIONS = {
     None: FUSED_NONE, "relu": FUSED_RELU, "tanh": FUSED_TANH, "sigmoid": FUSED_SIGMOID
 }
-
-
-cdef inline void *data(cnp.ndarray a) noexcept:
-    return cnp.PyArray_DATA(a) if a is not None else NULL
-
-
-cdef inline long step(cnp.ndarray a, int axis) noexcept:
-    """The stride of an axis in numbers."""
-    return cnp.PyArray_STRIDE(a, axis) // cnp.PyArray_ITEMSIZE(a)
 
 
 cdef list set_call(fnn_dense_call *c, x, cnp.ndarray kernel, cnp.ndarray bias, activation):

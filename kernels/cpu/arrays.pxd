@@ -1,0 +1,27 @@
+"""For every family's binding, what an array is to C: its data and its strides in numbers.
+
+    from kernels.cpu.arrays cimport data, step
+"""
+
+cimport numpy as cnp
+
+
+cdef inline void *data(cnp.ndarray a) noexcept:
+    """The first number, or NULL for None."""
+    return cnp.PyArray_DATA(a) if a is not None else NULL
+
+
+cdef inline long step(cnp.ndarray a, int axis) noexcept:
+    """The stride of an axis in numbers."""
+    return cnp.PyArray_STRIDE(a, axis) // cnp.PyArray_ITEMSIZE(a)
+
+
+cdef inline bint whole_strides(cnp.ndarray a) noexcept:
+    """Whether it is aligned and every stride is a number of whole items, unlike in a packed record."""
+    cdef int axis
+    if not cnp.PyArray_ISALIGNED(a):
+        return False
+    for axis in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_STRIDE(a, axis) % cnp.PyArray_ITEMSIZE(a):
+            return False
+    return True
