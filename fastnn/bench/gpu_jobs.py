@@ -72,8 +72,9 @@ def moved_bytes(row: MemoryRow) -> int:
 
 def job(row: Row, copies: list[dict[str, Any]]) -> Job:
     """The row's work on arrays of the chosen backend."""
-    make = {RecurrentRow: _recurrent, ConvRow: _conv, MemoryRow: _memory}[type(row)]
-    return make(row, copies)
+    if isinstance(row, RecurrentRow):
+        return _recurrent(row, copies)
+    return _conv(row, copies) if isinstance(row, ConvRow) else _memory(row, copies)
 
 
 def _recurrent(row: RecurrentRow, copies: list[dict[str, Any]]) -> Job:
@@ -83,6 +84,7 @@ def _recurrent(row: RecurrentRow, copies: list[dict[str, Any]]) -> Job:
             a["kernel"], a["recurrent_kernel"], a["bias"], a.get("recurrent_bias")
         )
         output, saved = fastnn.rnn_forward(a["x"], weights, cell=row.cell)
+        assert saved is not None  # kept by default
         grads = fastnn.rnn_backward(fastnn.RnnOutput(y=a["dy"]), saved)
         return output.y, grads.dx, grads.weights.kernel, grads.weights.recurrent_kernel
 
@@ -91,7 +93,7 @@ def _recurrent(row: RecurrentRow, copies: list[dict[str, Any]]) -> Job:
 
 def _conv(row: ConvRow, copies: list[dict[str, Any]]) -> Job:
     s = row.shape
-    options = {"strides": s.stride, "padding": s.pad, "dilation": s.dilation, "groups": s.groups}
+    options: dict[str, Any] = {"strides": s.stride, "padding": s.pad, "dilation": s.dilation, "groups": s.groups}
 
     def run(k: int) -> tuple[Any, ...]:
         a = copies[k]
