@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,21 +26,30 @@ class Data(NamedTuple):
         return int(self.x.shape[0])
 
 
-def prepare(op: str, x: Any, y: Any, weight: Any, dtype: np.dtype, cast_features: bool) -> Data:
+def prepare(
+    op: str,
+    x: Any,
+    y: Any,
+    weight: Any,
+    dtype: np.dtype,
+    cast_features: bool,
+    take: Callable[[Any], Array] = dispatch.asarray,
+) -> Data:
     """Arrays of the backend's kind and the model's dtype, checked against each other.
 
     Features of every numeric dtype become ``dtype`` (no scaling: a byte of 255 is 255.0), unless
     the model begins with an embedding. Floating targets do too; integer targets stay integers.
+    ``take`` makes an array of what was given: by default one of the chosen backend.
     """
-    x = _numeric(op, "x", x)
+    x = _numeric(op, "x", x, take)
     if cast_features:
         x = x.astype(dtype, copy=False)
     if y is not None:
-        y = _numeric(op, "y", y)
+        y = _numeric(op, "y", y, take)
         if y.dtype.kind == "f":
             y = y.astype(dtype, copy=False)
     if weight is not None:
-        weight = _numeric(op, "sample_weight", weight).astype(dtype, copy=False)
+        weight = _numeric(op, "sample_weight", weight, take).astype(dtype, copy=False)
     for name, array in (("y", y), ("sample_weight", weight)):
         if array is not None and (array.ndim == 0 or array.shape[0] != x.shape[0]):
             raise ValueError(
@@ -50,9 +59,9 @@ def prepare(op: str, x: Any, y: Any, weight: Any, dtype: np.dtype, cast_features
     return Data(x, y, weight)
 
 
-def _numeric(op: str, name: str, value: Any) -> Array:
+def _numeric(op: str, name: str, value: Any, take: Callable[[Any], Array]) -> Array:
     try:
-        array = dispatch.asarray(value)
+        array = take(value)
     except (TypeError, ValueError):  # a list of rows of different lengths
         raise ValueError(f"[{op}] {name} is {shapes.words(value)}; an array is needed") from None
     if array.dtype.kind not in "fiub":

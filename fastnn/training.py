@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import batches, losses, ops, optimizers, shapes
+from fastnn import batches, dispatch, losses, ops, optimizers, prefetch, shapes
 from fastnn.arrays import to_numpy
 from fastnn.batches import Data
 from fastnn.callbacks import Callback, CallbackList, History, ProgressBar
@@ -155,7 +155,10 @@ class Trainer(Layer):
         try:
             for epoch in range(initial_epoch, epochs):
                 hooks.call("on_epoch_begin", epoch, {})
-                self._train_epoch(source or batches.ordered(data, batch_size), hooks, truncation)
+                epoch_source = source or batches.ordered(data, batch_size)
+                if dispatch.get_backend() == "cupy" and isinstance(data.x, np.ndarray):
+                    epoch_source = prefetch.Prefetched(epoch_source)
+                self._train_epoch(epoch_source, hooks, truncation)
                 logs = self._logs()
                 if validation is not None:
                     found = self._evaluate(validation, validation_batch_size or batch_size)
@@ -363,7 +366,10 @@ class Trainer(Layer):
                 f"[{op}] the model {self.name!r} has no layers; at least one is needed"
             )
         first = self._first()
-        return batches.prepare(op, x, y, weight, first._dtype, first.casts_input)
+        take: Any = dispatch.asarray
+        if dispatch.get_backend() == "cupy" and prefetch.stays_on_host((x, y), first._dtype):
+            take = np.asarray
+        return batches.prepare(op, x, y, weight, first._dtype, first.casts_input, take)
 
     def _first(self) -> Layer:
         """The layer that computes first: it says what features are cast to."""

@@ -7,7 +7,7 @@ import pytest
 from cuda_emulator import device, fake_cupy
 
 import fastnn
-from fastnn import layers, optimizers
+from fastnn import layers, optimizers, prefetch
 
 REASON = device.unavailable()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -112,6 +112,33 @@ def test_no_step_waits_for_the_device(cupy, rng):
         model.fit(x, y, epochs=1, batch_size=batch_size, verbose=0)
         waited[batch_size] = fake_cupy.counts["synchronizations"]
     assert waited[5] == waited[20] <= 5  # those of an epoch, not of its steps
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_data_too_large_for_the_device_are_fetched_ahead(cupy, rng, monkeypatch, shuffle):
+    x, y = problem(rng)
+    weight = rng.uniform(0.5, 1.5, len(x))
+
+    def fitted():
+        model = build()
+        history = model.fit(
+            x, y, epochs=2, batch_size=16, verbose=0, shuffle=shuffle, sample_weight=weight
+        )
+        return history.history, [w.get() for w in model.weights]
+
+    expected = fitted()
+    used = []
+    whole = prefetch.Prefetched.__iter__
+    monkeypatch.setattr(prefetch, "_SHARE", 0.0)
+    monkeypatch.setattr(
+        prefetch.Prefetched, "__iter__", lambda self: (used.append(self), whole(self))[1]
+    )
+    actual = fitted()
+    assert len(used) == 2
+    for key, values in expected[0].items():
+        np.testing.assert_allclose(actual[0][key], values, rtol=1e-6, err_msg=key)
+    for one, other in zip(actual[1], expected[1], strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_bad_labels_are_told_at_the_end_of_the_epoch(cupy, rng):
