@@ -51,6 +51,8 @@ SHAPES = {
     "tiles of phases": Shape((2, 5, 4, 20), (3, 3, 20, 18), (1, 1), ((3, 3), (2, 2)), (3, 2)),
     "tiles of a line": Shape((3, 1, 19, 33), (1, 3, 33, 20), padding=((0, 0), (1, 1))),
     "tiles of groups": Shape((2, 7, 8, 64), (3, 3, 32, 34), padding=((1, 1), (1, 1)), groups=2),
+    "one pixel": Shape((1, 1, 1, 200), (1, 1, 200, 64)),
+    "few pixels": Shape((2, 2, 3, 37), (3, 3, 37, 96), padding=((1, 1), (1, 1)), groups=1),
     "depthwise, wide": Shape((1, 3, 20, 21), (3, 8, 1, 21), padding=((1, 1), (4, 3)), groups=21),
 }
 shape_of = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
