@@ -80,29 +80,41 @@ FNN_INLINE __mmask16 amx_split_left(bf16 *left, long ld, long r, long u, vec a)
     return bad;
 }
 
-/* 16 columns of a left operand as one column vector of a right operand: what was summed over columns is now
- * summed over rows. Rows 0 .. rows - 1, then zeros to the end of a block. `sums` += the columns' sums. */
-static void amx_turn(bf16 *right, const bf16 *left, long ld, long rows, vec *sums)
+/* One pair of rows, 32 columns, of a left operand into two right operands. */
+FNN_INLINE void amx_turn_rows(bf16 *right0, bf16 *right1, __m512i even, __m512i odd, __m512 *sum0, __m512 *sum1)
 {
-    static const uint16_t pairs[32] __attribute__((aligned(64))) = {
-        0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
-        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    const __m512i order = *(const __m512i *)pairs;
+    static const uint16_t low[32] __attribute__((aligned(64))) = {
+        0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39,
+        8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+    const __m512i first = *(const __m512i *)low, second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
     const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
-    __m512 sum[3] = {(__m512)*sums, _mm512_setzero_ps(), _mm512_setzero_ps()};
-    long end = round_up(rows, AMX_K);
-    for (long k = 0; k < end; k += 2) {
-        bf16 *dst = right + k / AMX_K * AMX_RIGHT + k % AMX_K / 2 * 32;
-        const bf16 *src = left + k * AMX_K;
-        for (int j = 0; j < 3; j++, dst += 16 * 32, src += ld * AMX_K) {
-            __m256i even = k < rows ? _mm256_load_si256((const __m256i *)src) : _mm256_setzero_si256();
-            __m256i odd = k + 1 < rows ? _mm256_load_si256((const __m256i *)(src + AMX_K)) : _mm256_setzero_si256();
-            __m512i both = _mm512_permutexvar_epi16(order, _mm512_inserti64x4(_mm512_castsi256_si512(even), odd, 1));
-            _mm512_store_si512(dst, both);
-            sum[j] = _mm512_dpbf16_ps(sum[j], (__m512bh)both, ones);
+    __m512i a = _mm512_permutex2var_epi16(even, first, odd), b = _mm512_permutex2var_epi16(even, second, odd);
+    _mm512_store_si512(right0, a);
+    _mm512_store_si512(right1, b);
+    *sum0 = _mm512_dpbf16_ps(*sum0, (__m512bh)a, ones);
+    *sum1 = _mm512_dpbf16_ps(*sum1, (__m512bh)b, ones);
+}
+
+/* 32 columns of a left operand as two column vectors of right operands: what was summed over columns is
+ * now summed over rows. Rows 0 .. rows - 1, then zeros to the end of a block. `sums` += the columns' sums. */
+static __attribute__((noinline)) void amx_turn(bf16 *right0, bf16 *right1, const bf16 *left, long ld, long rows,
+                                               vec *sums0, vec *sums1)
+{
+    for (int j = 0; j < 3; j++, left += ld * AMX_K) {
+        __m512 a = _mm512_setzero_ps(), b = _mm512_setzero_ps();
+        for (long k = 0; k < rows; k += 2) {
+            long at = k / AMX_K * AMX_RIGHT + j * 16 * 32 + k % AMX_K / 2 * 32;
+            const __m512i *src = (const __m512i *)(left + k * AMX_K);
+            amx_turn_rows(right0 + at, right1 + at, src[0], k + 1 < rows ? src[1] : _mm512_setzero_si512(), &a, &b);
         }
+        for (long k = round_up(rows, 2); k % AMX_K; k += 2) {
+            long at = k / AMX_K * AMX_RIGHT + j * 16 * 32 + k % AMX_K / 2 * 32;
+            _mm512_store_si512(right0 + at, _mm512_setzero_si512());
+            _mm512_store_si512(right1 + at, _mm512_setzero_si512());
+        }
+        *sums0 += (vec)a;
+        *sums1 += (vec)b;
     }
-    *sums = (vec)(sum[0] + (sum[1] + sum[2]));
 }
 
 /* One right block from the rows of a matrix: rows 0 .. 31 of 16 columns, `load(context, row)` each. */
