@@ -73,80 +73,90 @@ __launch_bounds__(FNN_THREADS, 1) rnn_backward(CALL_PARAMETERS, INWARD_PARAMETER
     const bool owner = row < at_once && j < last_unit;
     const i64 steps = longest(call, top, rows);
 
-    /* da of a row's last step, and in the loop below of the step after. */
-    auto publish_gradients = [&](const Back &back, Gradient &d, i64 s, int r, i64 b) {
-        const i64 t = time_of(call, steps - 1 - s, steps);
-        wide da[GATES], dq;
-        unit_gradient(call, back, d, da, &dq, t, b, j);
+    /* f(its number, row of the pass, row of the batch) for each of this thread's rows of a pass. */
+    auto for_rows = [&](int pass, auto &&f) {
+#pragma unroll
+        for (int q = 0; q < FNN_PAIRS; q++) {
+            const int r = row + q * at_once;
+            if (owner && r < FNN_ROWS && top + pass + r < B) f(q, r, top + pass + r);
+        }
+    };
+    /* What a step writes stays in registers until its block has arrived at the barrier. */
+    wide made[FNN_PAIRS][GATES], made_q[FNN_PAIRS];
+    auto publish_gradients = [&](int q, const Back &back, Gradient &d, i64 s, int r, i64 b) {
+        unit_gradient(call, back, d, made[q], &made_q[q], time_of(call, steps - 1 - s, steps), b, j);
 #pragma unroll
         for (int g = 0; g < GATES; g++) {
             if (FNN_CELL == GRU_BEFORE && g == 1) continue;
-            const wide v = FNN_CELL == GRU_AFTER && g == 2 ? dq : da[g];
+            const wide v = FNN_CELL == GRU_AFTER && g == 2 ? made_q[q] : made[q][g];
             publish(team, (int)(s & 1), r, g * Hp + (int)j, operand(v));
         }
-        if (back.steps) write_gradients(call, in, da, dq, t, b, j);
+    };
+    auto write = [&](int q, const Back &back, i64 s, i64 b) {
+        if (back.steps) write_gradients(call, in, made[q], made_q[q], time_of(call, steps - 1 - s, steps), b, j);
+    };
+    Back ahead[FNN_PAIRS]; /* of the step whose da is next */
+    bool steps_now[FNN_PAIRS], reset_now[FNN_PAIRS];
+    auto look = [&](i64 s, int pass) {
+        const i64 t = time_of(call, steps - 1 - s, steps);
+        for_rows(pass, [&](int q, int, i64 b) {
+            const i64 length = length_of(call, b);
+            steps_now[q] = t < length && !is_masked(call, t, b);
+            reset_now[q] = t < length && is_reset(call, t, b);
+            if (s + 1 < steps) ahead[q] = look_back(call, in, s + 1, steps, b, j, length);
+        });
     };
 
     clear_stage(team);
-    for (int r = row; owner && r < rows; r += at_once) {
-        const i64 b = top + r;
-        if (b >= B) continue;
-        Gradient d = first_gradient(call, in, b, j);
-        if (steps) publish_gradients(look_back(call, in, 0, steps, b, j, length_of(call, b)), d, 0, r, b);
-        gradients[r * units + lane] = d;
-    }
-    team_sync(team);
+    for (int pass = 0; pass < rows; pass += FNN_ROWS)
+        for_rows(pass, [&](int q, int r, i64 b) {
+            Gradient d = first_gradient(call, in, b, j);
+            if (steps) {
+                const Back back = look_back(call, in, 0, steps, b, j, length_of(call, b));
+                publish_gradients(q, back, d, 0, pass + r, b);
+                write(q, back, 0, b);
+            }
+            gradients[(pass + r) * units + lane] = d;
+        });
+    team_arrive(team);
+    if (steps) look(0, 0);
+    team_wait(team);
 
     for (i64 s = 0; s < steps; s++) {
         const int now = (int)(s & 1);
-        const i64 t = time_of(call, steps - 1 - s, steps);
 #if FNN_CELL == GRU_BEFORE
+        const i64 t = time_of(call, steps - 1 - s, steps);
         for (int pass = 0; pass < rows; pass += FNN_ROWS) {
             product_n.run(staged(team, now, pass) + 2 * Hp, team.stride, parts);
             __syncthreads();
-            for (int rr = row; owner && rr < FNN_ROWS; rr += at_once) {
-                const int r = pass + rr;
-                const i64 b = top + r;
-                if (b >= B) break;
+            for_rows(pass, [&](int, int r, i64 b) {
                 const Back back = look_back(call, in, s, steps, b, j, length_of(call, b));
-                const wide dp = product_n.sum_of(parts, rr, lane);
-                const wide da_r = reset_gradient(call, back, gradients[r * units + lane], dp, b, j);
-                publish(team, now, r, Hp + (int)j, operand(da_r));
+                const wide dp = product_n.sum_of(parts, r, lane);
+                const wide da_r = reset_gradient(call, back, gradients[(pass + r) * units + lane], dp, b, j);
+                publish(team, now, pass + r, Hp + (int)j, operand(da_r));
                 if (back.steps) in.da[row_of(call, t, b) * (3 * H) + H + j] = narrow(da_r);
-            }
+            });
             if (FNN_EXCHANGE || pass + FNN_ROWS < rows) __syncthreads();
         }
         team_sync(team);
 #endif
         for (int pass = 0; pass < rows; pass += FNN_ROWS) {
-            Back ahead[FNN_PAIRS];
-            bool steps_now[FNN_PAIRS], reset_now[FNN_PAIRS];
-#pragma unroll
-            for (int q = 0; q < FNN_PAIRS; q++) {
-                const i64 b = top + pass + row + q * at_once;
-                steps_now[q] = reset_now[q] = false;
-                if (!owner || row + q * at_once >= FNN_ROWS || b >= B) continue;
-                const i64 length = length_of(call, b);
-                const bool live = t < length;
-                steps_now[q] = live && !is_masked(call, t, b);
-                reset_now[q] = live && is_reset(call, t, b);
-                if (s + 1 < steps) ahead[q] = look_back(call, in, s + 1, steps, b, j, length);
-            }
             product.run(staged(team, now, pass), team.stride, parts);
             __syncthreads();
-#pragma unroll
-            for (int q = 0; q < FNN_PAIRS; q++) {
-                const int rr = row + q * at_once, r = pass + rr;
-                const i64 b = top + r;
-                if (!owner || rr >= FNN_ROWS || b >= B) continue;
-                Gradient d = gradients[r * units + lane];
-                leave(call, d, steps_now[q], reset_now[q], product.sum_of(parts, rr, lane), b, j);
-                if (s + 1 < steps) publish_gradients(ahead[q], d, s + 1, r, b);
-                gradients[r * units + lane] = d;
-            }
-            if (FNN_EXCHANGE || pass + FNN_ROWS < rows) __syncthreads(); /* parts and stage are free again */
+            for_rows(pass, [&](int q, int r, i64 b) {
+                Gradient d = gradients[(pass + r) * units + lane];
+                leave(call, d, steps_now[q], reset_now[q], product.sum_of(parts, r, lane), b, j);
+                if (s + 1 < steps) publish_gradients(q, ahead[q], d, s + 1, pass + r, b);
+                gradients[(pass + r) * units + lane] = d;
+            });
+            const bool last = pass + FNN_ROWS >= rows;
+            if (last) team_arrive(team);
+            if (s + 1 < steps) for_rows(pass, [&](int q, int, i64 b) { write(q, ahead[q], s + 1, b); });
+            if (!last) look(s, pass + FNN_ROWS);
+            else if (s + 1 < steps) look(s + 1, 0);
+            if (!last) __syncthreads(); /* parts and stage are free again */
         }
-        team_sync(team);
+        team_wait(team);
     }
 
     for (int r = row; owner && r < rows; r += at_once)

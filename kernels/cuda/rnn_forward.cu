@@ -18,8 +18,9 @@
  * A step goes over the team's rows, FNN_ROWS at a time: product, barrier, then each thread, for its unit of
  * one row (or of FNN_PAIRS rows), adds the slices' sums, makes the step and publishes what enters the next
  * product.
- * x W, masks and resets of the next step are read before the exchange, so that memory and barrier wait
- * at the same time. h and c stay in shared memory; saved are y, and c and gates where they are kept.
+ * y, c and gates are written, and x W, masks and resets of the next step are read, between a block's arrival
+ * at the barrier and its wait, so that memory and barrier are waited for at the same time. h and c stay in
+ * shared memory; saved are y, and c and gates where they are kept.
  *
  * Loop order: time outermost (a step needs the last), rows next (weights in registers serve all rows),
  * k innermost.
@@ -93,17 +94,23 @@ __launch_bounds__(FNN_THREADS, 1) rnn_forward(CALL_PARAMETERS, OUTWARD_PARAMETER
         publish(team, 0, r, (int)j, operand(state.h * drop_of(call, (top + r) * H + j)));
     }
 
-    Ahead ahead[FNN_PAIRS];
-    auto look = [&](i64 s, int pass) {
+    /* f(its number, row of the pass, row of the batch) for each of this thread's rows of a pass. */
+    auto for_rows = [&](int pass, auto &&f) {
 #pragma unroll
         for (int q = 0; q < FNN_PAIRS; q++) {
-            const i64 b = top + pass + row + q * at_once;
-            if (owner && row + q * at_once < FNN_ROWS && b < B)
-                ahead[q] = look_ahead(call, out, s, steps, b, j, length_of(call, b));
+            const int r = row + q * at_once;
+            if (owner && r < FNN_ROWS && top + pass + r < B) f(q, r, top + pass + r);
         }
     };
+    Ahead ahead[FNN_PAIRS];
+    auto look = [&](i64 s, int pass) {
+        for_rows(pass, [&](int q, int, i64 b) {
+            ahead[q] = look_ahead(call, out, s, steps, b, j, length_of(call, b));
+        });
+    };
+    team_arrive(team);
     if (steps) look(0, 0);
-    team_sync(team);
+    team_wait(team);
 
     for (i64 s = 0; s < steps; s++) {
         const int now = (int)(s & 1), next = now ^ 1;
@@ -113,18 +120,16 @@ __launch_bounds__(FNN_THREADS, 1) rnn_forward(CALL_PARAMETERS, OUTWARD_PARAMETER
             const real *v = staged(team, now, pass);
             product.run(v, team.stride, parts);
             __syncthreads();
-            for (int rr = row; owner && rr < FNN_ROWS; rr += at_once) {
-                const int r = pass + rr;
-                const i64 b = top + r;
-                if (b >= B) break;
+            for_rows(pass, [&](int, int r, i64 b) {
+                const int at = (pass + r) * units + lane;
                 const Ahead here = look_ahead(call, out, s, steps, b, j, length_of(call, b));
-                const wide a[2] = {product.sum_of(parts, rr, lane * 2), product.sum_of(parts, rr, lane * 2 + 1)};
+                const wide a[2] = {product.sum_of(parts, r, lane * 2), product.sum_of(parts, r, lane * 2 + 1)};
                 wide zr[2];
                 reset_gates(here, added, a, zr);
-                state_z[r * units + lane] = zr[0];
-                state_r[r * units + lane] = zr[1];
-                publish(team, 2, r, (int)j, operand(zr[1] * widen(v[rr * team.stride + j])));
-            }
+                state_z[at] = zr[0];
+                state_r[at] = zr[1];
+                publish(team, 2, pass + r, (int)j, operand(zr[1] * widen(v[r * team.stride + j])));
+            });
             if (FNN_EXCHANGE || pass + FNN_ROWS < rows) __syncthreads();
         }
         team_sync(team);
@@ -136,37 +141,39 @@ __launch_bounds__(FNN_THREADS, 1) rnn_forward(CALL_PARAMETERS, OUTWARD_PARAMETER
             product.run(staged(team, now, pass), team.stride, parts);
 #endif
             __syncthreads();
-#pragma unroll
-            for (int q = 0; q < FNN_PAIRS; q++) {
-                const int rr = row + q * at_once, r = pass + rr, at = r * units + lane;
-                const i64 b = top + r;
-                if (!owner || rr >= FNN_ROWS || b >= B) continue;
-                wide a[GATES], planes[PLANES ? PLANES : 1];
+            State state[FNN_PAIRS];
+            wide planes[FNN_PAIRS][PLANES ? PLANES : 1];
+            for_rows(pass, [&](int q, int r, i64 b) {
+                const int at = (pass + r) * units + lane;
+                wide a[GATES];
 #if FNN_CELL == GRU_BEFORE
-                a[2] = product_n.sum_of(parts, rr, lane);
-                planes[0] = state_z[at];
-                planes[1] = state_r[at];
+                a[2] = product_n.sum_of(parts, r, lane);
+                planes[q][0] = state_z[at];
+                planes[q][1] = state_r[at];
 #else
 #pragma unroll
-                for (int g = 0; g < GATES; g++) a[g] = product.sum_of(parts, rr, lane * GATES + g);
+                for (int g = 0; g < GATES; g++) a[g] = product.sum_of(parts, r, lane * GATES + g);
 #endif
-                State state;
-                state.h = state_h[at];
-                state.c = FNN_CELL == LSTM ? state_c[at] : (wide)0;
-                state = step_unit(call, out, ahead[q], added, a, planes, state, t, b, j);
-                if (s + 1 < steps) {
-                    if (ahead[q].reset_next) state = initial_state(call, b, j);
-                    publish(team, next, r, (int)j, operand(state.h * drop_of(call, b * H + j)));
-                }
-                state_h[at] = state.h;
-                if (FNN_CELL == LSTM) state_c[at] = state.c;
-            }
+                state[q].h = state_h[at];
+                state[q].c = FNN_CELL == LSTM ? state_c[at] : (wide)0;
+                state[q] = step_unit(call, ahead[q], added, a, planes[q], state[q], t, b, j);
+                State entering = state[q];
+                if (ahead[q].reset_next) entering = initial_state(call, b, j);
+                if (s + 1 < steps)
+                    publish(team, next, pass + r, (int)j, operand(entering.h * drop_of(call, b * H + j)));
+                state_h[at] = entering.h;
+                if (FNN_CELL == LSTM) state_c[at] = entering.c;
+            });
             const bool last = pass + FNN_ROWS >= rows;
+            if (last) team_arrive(team);
+            for_rows(pass, [&](int q, int, i64 b) {
+                write_unit(call, out, ahead[q].live, ahead[q].steps, planes[q], state[q], t, b, j);
+            });
             if (!last) look(s, pass + FNN_ROWS);
             else if (s + 1 < steps) look(s + 1, 0);
-            if (FNN_EXCHANGE || !last) __syncthreads(); /* parts and stage are free again */
+            if (!last) __syncthreads(); /* parts and stage are free again */
         }
-        team_sync(team);
+        team_wait(team);
     }
 
     for (int r = row; owner && r < rows; r += at_once) {

@@ -9,8 +9,8 @@
  * Forward, unit j of row b:
  *
  *     look_ahead   x W of (t, b, j), flags        all that does not depend on h: loaded early, so that it
- *     step_unit    cell, zoneout, y, c, gates     arrives while the product of the step before is made
- *     enter        the next step's reset; D h is what enters its product
+ *     step_unit    cell, zoneout                  arrives while blocks wait for each other
+ *     write_unit   y, c, gates
  *
  * Backward, in the other direction:
  *
@@ -186,30 +186,35 @@ FNN_INLINE State cell_forward(const wide *x, const Bias &bias, const wide *a, [[
     return state;
 }
 
-FNN_INLINE State step_unit(const Call &call, const Outward &out, const Ahead &ahead, const Bias &bias,
-                           const wide *a, wide *planes, State state, i64 t, i64 b, i64 j)
+/* The state after the step; a row that does not step keeps its own. */
+FNN_INLINE State step_unit(const Call &call, const Ahead &ahead, const Bias &bias, const wide *a, wide *planes,
+                           State state, i64 t, i64 b, i64 j)
 {
-    i64 row = row_of(call, t, b);
-    if (ahead.steps) {
-        State fresh = cell_forward(ahead.x, bias, a, planes, state);
-        if (call.zone != ZONE_NONE) {
-            fresh.h = zoneout(call, PHILOX_ZONEOUT_H, call.rate_h, t, b, j, state.h, fresh.h);
-            if (FNN_CELL == LSTM)
-                fresh.c = zoneout(call, PHILOX_ZONEOUT_C, call.rate_c, t, b, j, state.c, fresh.c);
-        }
-        state = fresh;
-#if PLANES
-        if (out.gates) {
-#pragma unroll
-            for (int p = 0; p < PLANES; p++) out.gates[(row * PLANES + p) * call.H + j] = narrow(planes[p]);
-        }
-#endif
+    if (!ahead.steps) return state;
+    State fresh = cell_forward(ahead.x, bias, a, planes, state);
+    if (call.zone != ZONE_NONE) {
+        fresh.h = zoneout(call, PHILOX_ZONEOUT_H, call.rate_h, t, b, j, state.h, fresh.h);
+        if (FNN_CELL == LSTM) fresh.c = zoneout(call, PHILOX_ZONEOUT_C, call.rate_c, t, b, j, state.c, fresh.c);
     }
-    if (ahead.live) {
+    return fresh;
+}
+
+FNN_INLINE void write_unit(const Call &call, const Outward &out, bool live, bool steps,
+                           [[maybe_unused]] const wide *planes, State state, i64 t, i64 b, i64 j)
+{
+    const i64 row = row_of(call, t, b);
+#if PLANES
+    if (steps && out.gates) {
+#pragma unroll
+        for (int p = 0; p < PLANES; p++) out.gates[(row * PLANES + p) * call.H + j] = narrow(planes[p]);
+    }
+#else
+    (void)steps;
+#endif
+    if (live) {
         out.y[row * call.H + j] = narrow(state.h);
         if (FNN_CELL == LSTM && out.c) out.c[row * call.H + j] = narrow(state.c);
     }
-    return state;
 }
 
 /* ------------------------------------------------------------------------------ backward */

@@ -107,7 +107,9 @@ extern "C" __global__ void rnn_step_forward(CALL_PARAMETERS, OUTWARD_PARAMETERS,
         State state;
         state.h = h[e];
         state.c = FNN_CELL == LSTM ? c[e] : (wide)0;
-        state = step_unit(call, out, ahead, bias_of(out, H, j), a, planes, state, time_of(call, s, steps), b, j);
+        const i64 t = time_of(call, s, steps);
+        state = step_unit(call, ahead, bias_of(out, H, j), a, planes, state, t, b, j);
+        write_unit(call, out, ahead.live, ahead.steps, planes, state, t, b, j);
         if (s + 1 == steps) {
             out.final_h[e] = narrow(state.h);
             if (FNN_CELL == LSTM) out.final_c[e] = narrow(state.c);

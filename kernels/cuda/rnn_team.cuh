@@ -49,23 +49,37 @@ FNN_INLINE i64 stage_numbers(const Team &team)
     return (i64)(FNN_EXCHANGE ? FNN_ROWS : team.buffers * team.rows) * team.stride;
 }
 
-/* All threads of all blocks; everything published before it can be read after it. */
-FNN_INLINE void team_sync(Team &team)
+/* A barrier of all threads of all blocks, in halves: what was published before the arrival can be read after
+ * the wait. Between them is the place for what no other block waits for: an arrival has to wait until all
+ * that was written before it can be seen. */
+FNN_INLINE void team_arrive([[maybe_unused]] Team &team)
 {
-#if FNN_EXCHANGE == 0 && FNN_CLUSTER == 1
-    (void)team;
-    __syncthreads();
-#elif FNN_EXCHANGE == 0
-    (void)team;
-    cluster_sync();
-#else
+#if FNN_EXCHANGE
     team.exchanges++;
     __syncthreads();
     if (threadIdx.x == 0) store_release(team.flags + blockIdx.x, team.exchanges);
+#elif FNN_CLUSTER > 1
+    cluster_arrive();
+#endif
+}
+
+FNN_INLINE void team_wait([[maybe_unused]] const Team &team)
+{
+#if FNN_EXCHANGE
     for (int block = threadIdx.x; block < (int)gridDim.x; block += FNN_THREADS)
         while (load_acquire(team.flags + block) < team.exchanges) { }
     __syncthreads();
+#elif FNN_CLUSTER > 1
+    cluster_wait();
+#else
+    __syncthreads();
 #endif
+}
+
+FNN_INLINE void team_sync(Team &team)
+{
+    team_arrive(team);
+    team_wait(team);
 }
 
 /* The place of number k of row r in a buffer of this team. */
