@@ -144,6 +144,7 @@ def test_a_missing_package_is_told_with_its_install_line(monkeypatch):
 
 
 def test_a_backend_whose_module_is_broken_is_not_available(monkeypatch):
+    monkeypatch.delitem(dispatch._loaded, "numba", raising=False)
     monkeypatch.setitem(MODULES, "numba", "fastnn.backends.no_such_module")
     reason = dispatch.status()["numba"]
     assert reason.startswith("its module cannot be imported: No module named")
