@@ -5,17 +5,14 @@ import itertools
 import pytest
 
 from fastnn.kernels.cells import CELLS
+from fastnn.kernels.cuda import rnn_report
 from fastnn.kernels.cuda.rnn_choice import KERNELS, Refusal, choose
 from fastnn.kernels.cuda.rnn_shapes import Card, Work
 
-KIB = 1 << 10
 CARDS = {
-    "RTX 2080": Card(75, 46, 64 * KIB),
-    "A100": Card(80, 108, 163 * KIB),
-    "H100": Card(90, 132, 227 * KIB, cluster=16),
-    "H200, clusters of 8": Card(90, 132, 227 * KIB, cluster=8),
-    "B200": Card(100, 148, 227 * KIB, cluster=16),
-    "no cooperative launch": Card(80, 108, 163 * KIB, cooperative=False),
+    **rnn_report.CARDS,
+    "H200, clusters of 8": Card(90, 132, 227 << 10, cluster=8),
+    "no cooperative launch": Card(80, 108, 163 << 10, cooperative=False),
 }
 GATES = {0: 1, 1: CELLS["lstm"].gates, 2: CELLS["gru"].gates, 3: CELLS["gru"].gates}
 
@@ -67,7 +64,7 @@ def test_small_layers_take_one_block_and_large_batches_cublas():
 
 
 def test_reasons_are_told():
-    old = choose(CARDS["RTX 2080"], Work(1, 4, 256, 8, 4), "k1")
+    old = choose(CARDS["RTX2080"], Work(1, 4, 256, 8, 4), "k1")
     assert old.kernel == "k2"
     assert old.reasons[0] == "k1: compute capability 7.5 has no clusters; 9.0 is needed"
     alone = choose(CARDS["no cooperative launch"], Work(1, 4, 256, 8, 4), "k2")
@@ -94,3 +91,10 @@ def test_an_unknown_name_is_refused():
         ValueError, match=r"FASTNN_CUDA_RNN is 'k9'; one of k0, k1, k2, k3 is needed"
     ):
         choose(CARDS["A100"], Work(1, 4, 64, 16, 4), "k9")
+
+
+def test_the_predictions_are_a_row_for_each_size():
+    table = rnn_report.predictions(CARDS["H100"])
+    assert len(table) == 2 + 2 * 2 * 7
+    assert table[2].startswith("| lstm float32 64 | k0 ")
+    assert {row.count("|") for row in table} == {6}

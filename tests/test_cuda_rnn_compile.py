@@ -17,7 +17,7 @@ from fastnn.kernels.cuda.rnn_shapes import Work, defines_of
 REASON = nvrtc.unavailable()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
-H100, A100, RTX, B200 = (CARDS[name] for name in ("H100", "A100", "RTX 2080", "B200"))
+H100, A100, RTX, B200 = (CARDS[name] for name in ("H100", "A100", "RTX2080", "B200"))
 
 # Card, architecture, dtype, cell, H, B, backward, kernel, tensor cores.
 TABLE = [

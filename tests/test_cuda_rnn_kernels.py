@@ -188,10 +188,9 @@ def test_a_launch_that_the_driver_refuses_falls_to_another_shape(cupy, monkeypat
         assert relative_error(one, other) <= TOLERANCE["float64"]
 
 
-def test_the_report_names_a_kernel_and_its_reasons():
-    with cuda_device.cupy():
-        from fastnn.kernels.cuda import rnn_report
+def test_the_report_is_of_the_card_in_hand(cupy):
+    from fastnn.kernels.cuda import rnn_report
 
-        lines = rnn_report.lines(LARGE)
-        assert lines["lstm H 128 B 64"].startswith("k0: ")
-        assert "us a step expected" in lines["lstm H 2048 B 64"]
+    found = rnn_report.details()
+    assert found["lstm H 128 B 64"][:2] in ("k0", "k1", "k2", "k3")
+    assert "us a step expected" in found["lstm H 2048 B 64"]

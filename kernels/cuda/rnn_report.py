@@ -1,36 +1,83 @@
-"""What `python -m fastnn info --verbose` says about the recurrent kernels of a card."""
+"""What the choice of the recurrent kernels says of a card: for people, and for the notes.
+
+``python -m fastnn info --verbose`` prints `details` of the card in hand;
+``python -m fastnn.kernels.cuda.rnn_report H100`` prints the model's predictions for a named card,
+which needs no GPU. Neither measures anything.
+"""
 
 from __future__ import annotations
 
 import os
-
-import cupy
+import sys
 
 from fastnn.kernels.cells import CELLS
-from fastnn.kernels.cuda import rnn_persistent
-from fastnn.kernels.cuda.rnn_choice import choose
-from fastnn.kernels.cuda.rnn_shapes import Card, Work
+from fastnn.kernels.cuda.rnn_choice import Refusal, choose
+from fastnn.kernels.cuda.rnn_shapes import Card, Plan, Work
 
-_CELLS = (("lstm", 1), ("gru", 2))
-_UNITS = (128, 512, 1024, 2048)
-_BATCHES = (1, 64)
+CARDS = {
+    "RTX2080": Card(75, 46, 64 << 10),
+    "A100": Card(80, 108, 163 << 10),
+    "H100": Card(90, 132, 227 << 10, cluster=16),
+    "B200": Card(100, 148, 227 << 10, cluster=16),
+}
+_CODES = {"lstm": 1, "gru": 2}
 
 
 def details() -> dict[str, str]:
-    """The kernel that a training step takes for some sizes, float32, and why not the others."""
+    """The kernel that the forward pass takes for some sizes, float32, and why not the others."""
+    import cupy
+
+    from fastnn.kernels.cuda import rnn_persistent
+
     device = cupy.cuda.runtime.getDevice()
     refusals = tuple(rnn_persistent._refusals.get(device, ()))
     wanted = os.environ.get(rnn_persistent.VARIABLE) or None
     return lines(rnn_persistent.card(device), wanted, refusals)
 
 
-def lines(card: Card, wanted: str | None = None, refusals: tuple = ()) -> dict[str, str]:
+def lines(
+    card: Card, wanted: str | None = None, refusals: tuple[Refusal, ...] = ()
+) -> dict[str, str]:
     """The same for any card; nothing is launched."""
     found = {}
-    for cell, code in _CELLS:
-        for H in _UNITS:
-            for B in _BATCHES:
-                work = Work(code, CELLS[cell].gates, H, B, itemsize=4)
-                plan = choose(card, work, wanted, refusals)
+    for cell in _CODES:
+        for H in (128, 512, 1024, 2048):
+            for B in (1, 64):
+                plan = choose(card, _work(cell, H, B, 4), wanted, refusals)
                 found[f"{cell} H {H} B {B}"] = f"{plan} ({'; '.join(plan.reasons)})"
     return found
+
+
+def predictions(card: Card) -> list[str]:
+    """A table in Markdown: kernel and microseconds a step, forward and backward."""
+    tensor = card.capability >= 80
+    batches = (1, 16, 64, 256)
+    table = [f"| cell, dtype, H | {' | '.join(f'B {B}' for B in batches)} |", "|---" * 5 + "|"]
+    for cell in _CODES:
+        for name, itemsize in (("float32", 4), ("bfloat16", 2)):
+            for H in (64, 128, 256, 512, 768, 1024, 2048):
+                cells = []
+                for B in batches:
+                    ahead, back = (
+                        choose(
+                            card, _work(cell, H, B, itemsize, backward, itemsize == 2 and tensor)
+                        )
+                        for backward in (False, True)
+                    )
+                    cells.append(f"{_brief(ahead)}, {_brief(back)}")
+                table.append(f"| {cell} {name} {H} | {' | '.join(cells)} |")
+    return table
+
+
+def _work(
+    cell: str, H: int, B: int, itemsize: int, backward: bool = False, tensor: bool = False
+) -> Work:
+    return Work(_CODES[cell], CELLS[cell].gates, H, B, itemsize, backward, tensor)
+
+
+def _brief(plan: Plan) -> str:
+    return f"{plan.kernel} {plan.step_us:.1f}"
+
+
+if __name__ == "__main__":
+    print("\n".join(predictions(CARDS[sys.argv[1]])))
