@@ -92,6 +92,12 @@ def flat(value):
     return [] if value is None else [value]
 
 
+def waits(module):
+    """How often the host has waited for the device, or sent something there; 0 if not counted."""
+    counts = getattr(module, "counts", {})
+    return counts.get("synchronizations", 0) + counts.get("uploads", 0)
+
+
 def results(module, run: Run, monkeypatch, plans=None):
     """Outputs and gradients on the device, and the reference's."""
     from fastnn.kernels.cuda import rnn_persistent
@@ -128,10 +134,12 @@ def results(module, run: Run, monkeypatch, plans=None):
     from fastnn.backends import cupy_gpu
     from fastnn.types import RnnSaved
 
-    x, weights, initial, spec = moved((*problem, spec), module.asarray)
+    x, weights, initial, spec, upstream = moved((*problem, spec, rounded(upstream)), module.asarray)
+    waited = waits(module)
     out, c, gates = cupy_gpu.rnn_forward(x, weights, initial, spec, run.keep)
     saved = RnnSaved("cupy", spec, run.keep, x, weights, initial, out.y, c, gates)
-    grads = cupy_gpu.rnn_backward(moved(rounded(upstream), module.asarray), saved, True)
+    grads = cupy_gpu.rnn_backward(upstream, saved, True)
+    assert waits(module) == waited
     return [module.asnumpy(a) for a in [*flat(out), *flat(grads)]], expected
 
 

@@ -122,7 +122,8 @@ def backward(
     if p is None:
         drecurrent = cupy.matmul(hm.T, recurrent)
     else:
-        drecurrent = cupy.matmul(hm.T, da)
+        drecurrent = cupy.empty((H, columns), call.dtype)
+        drecurrent[:, : 2 * H] = cupy.matmul(hm.T, da[:, : 2 * H])
         drecurrent[:, 2 * H :] = cupy.matmul(p.T, da[:, 2 * H :])
     dbias = None if weights.bias is None else call.column_sums(da)
     drecurrent_bias = None if weights.recurrent_bias is None else call.column_sums(recurrent)
