@@ -118,7 +118,7 @@ class ndarray:
         counts["synchronizations"] += 1
         return self._a.copy(order="K")
 
-    def set(self, value: np.ndarray) -> None:
+    def set(self, value: np.ndarray, stream: Any = None) -> None:
         if not isinstance(value, np.ndarray):
             raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
         if value.shape != self.shape or value.dtype != self.dtype:
@@ -291,7 +291,8 @@ def _product(inner: Callable[..., Any], operands: list[Any], out: Any) -> Any:
         raise TypeError(f"fake cupy: a product of {[operand.dtype for operand in operands]}")
     if dtype.itemsize == 2:
         operands = [operand.astype(np.float32) for operand in operands]
-    result = inner(*operands)
+    with np.errstate(all="ignore"):
+        result = inner(*operands)
     if out is not None:
         out._a[...] = result
         return out
