@@ -12,7 +12,7 @@ from rnn_cases import CELL_OPTIONS, DEEP, LARGE, SMALL, Case, Problem, make
 
 from fastnn.dispatch import use_backend
 from fastnn.kernels.cells import CELLS, saved_planes
-from fastnn.ops.rnn import rnn_backward, rnn_forward
+from fastnn.ops.rnn import rnn_backward, rnn_backward_pair, rnn_forward, rnn_forward_pair
 from fastnn.types import RnnOutput, RnnWeights
 
 CASES = {**SMALL, **LARGE}
@@ -542,6 +542,46 @@ def test_the_same_bits_for_any_number_of_threads(cell, dtype, name):
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+@pytest.mark.parametrize("name", ["primes", "primes_options", "vectors"])
+def test_a_pair_is_two_calls(backend, cell, name, threads):
+    from fastnn.threads import use_num_threads
+
+    one = make(LARGE[name], cell, np.float32)
+    other = make(LARGE[name]._replace(reverse=True, H=29), cell, np.float32, seed=2)
+    calls = [
+        {"x": p.x, "weights": p.weights, "initial": p.initial, **p.options} for p in (one, other)
+    ]
+    with use_num_threads(threads):
+        alone = [rnn_forward(**call) for call in calls]
+        paired = rnn_forward_pair(*calls)
+        d = [upstream(output) for output, _ in alone]
+        grads = [rnn_backward(d[i], alone[i][1], need_dx=name != "primes") for i in (0, 1)]
+        paired_grads = rnn_backward_pair(
+            *((d[i], paired[i][1]) for i in (0, 1)), need_dx=name != "primes"
+        )
+    for (a, _), (b, _), da, db in zip(alone, paired, grads, paired_grads, strict=True):
+        arrays = zip(
+            [a.y, *states_of(a.final), da.dx, *da.weights, *states_of(da.initial)],
+            [b.y, *states_of(b.final), db.dx, *db.weights, *states_of(db.initial)],
+            strict=True,
+        )
+        for x, y in arrays:
+            assert (x is None) == (y is None)
+            if x is not None:
+                np.testing.assert_array_equal(x, y)
+
+
+def test_a_pair_may_differ_in_dtype(backend):
+    one, other = make(Case(), "lstm", np.float32), make(Case(), "tanh", np.float64)
+    calls = [{"x": p.x, "weights": p.weights, **p.options} for p in (one, other)]
+    (a, _), (b, saved) = rnn_forward_pair(*calls)
+    assert a.y.dtype == np.float32 and b.y.dtype == np.float64
+    np.testing.assert_array_equal(b.y, rnn_forward(**calls[1])[0].y)
+    with pytest.raises(TypeError, match=r"\[rnn_backward\] d_output.y"):
+        rnn_backward_pair((RnnOutput(a.y), saved), (RnnOutput(b.y), saved))
 
 
 # --------------------------------------------------------------------------- arguments

@@ -215,22 +215,42 @@ def random_uniform(shape: tuple[int, ...], seed: int, stream: int, dtype: str) -
 def rnn_forward(
     x: Array, weights: RnnWeights, initial: Any, spec: RnnSpec, keep: str | None
 ) -> tuple[RnnOutput, Array | None, Array | None]:
-    y, final_h, final_c, c, gates = _rnn.forward(x, weights, initial, spec, keep)
+    return _rnn_output(keep, *_rnn.forward(x, weights, initial, spec, keep))
+
+
+def rnn_forward_pair(first: Any, second: Any) -> Any:
+    found = _rnn.forward_pair(first, second)
+    return _rnn_output(first[-1], *found[0]), _rnn_output(second[-1], *found[1])
+
+
+def _rnn_output(
+    keep: str | None, y: Array, final_h: Array, final_c: Any, c: Any, gates: Any
+) -> tuple[RnnOutput, Array | None, Array | None]:
     if final_c is None:
         return RnnOutput(y, final_h, y if keep else None), None, gates
     return RnnOutput(y, (final_h, final_c), (y, c) if keep else None), c, gates
 
 
 def rnn_backward(d_output: RnnOutput, saved: RnnSaved, need_dx: bool) -> RnnGrads:
+    return _rnn_grads(*_rnn.backward(*_rnn_gradients(d_output, saved), saved, need_dx))
+
+
+def rnn_backward_pair(first: Any, second: Any) -> tuple[RnnGrads, RnnGrads]:
+    calls = [(*_rnn_gradients(*call[:2]), *call[1:]) for call in (first, second)]
+    one, other = _rnn.backward_pair(*calls)
+    return _rnn_grads(*one), _rnn_grads(*other)
+
+
+def _rnn_gradients(d_output: RnnOutput, saved: RnnSaved) -> tuple[Any, ...]:
+    """dy, and d_final and d_states of h and of c."""
     dy, d_final, d_states = d_output
-    if saved.spec.cell == "lstm":
-        (d_final_h, d_final_c), (d_states_h, d_states_c) = (
-            d or (None, None) for d in (d_final, d_states)
-        )
-    else:
-        d_final_h, d_final_c, d_states_h, d_states_c = d_final, None, d_states, None
-    dx, dkernel, drecurrent, dbias, drecurrent_bias, dh, dc = _rnn.backward(
-        dy, d_final_h, d_final_c, d_states_h, d_states_c, saved, need_dx
-    )
+    if saved.spec.cell != "lstm":
+        return dy, d_final, None, d_states, None
+    return (dy, *(d_final or (None, None)), *(d_states or (None, None)))
+
+
+def _rnn_grads(
+    dx: Any, dkernel: Any, drecurrent: Any, dbias: Any, drecurrent_bias: Any, dh: Any, dc: Any
+) -> RnnGrads:
     weights = RnnWeights(dkernel, drecurrent, dbias, drecurrent_bias)
     return RnnGrads(dx, weights, dh if dc is None else (dh, dc))

@@ -152,11 +152,19 @@ class Layer(Configurable):
             from fastnn.layers.symbolic import connect  # it imports this module
 
             return connect(self, x, kwargs)
+        x = self._begin_call(x)
+        return self._end_call(*self.forward(x, training, **kwargs), training)
+
+    def _begin_call(self, x: Any) -> Any:
+        """What comes before `forward`: the input as `forward` takes it."""
         x = self._cast(x)
         if not self.built:
             self.build([one.shape for one in x] if isinstance(x, list) else x.shape)
         self._saved = _NO_CALL  # frees the last call's arrays before this one makes its own
-        y, saved = self.forward(x, training, **kwargs)
+        return x
+
+    def _end_call(self, y: Any, saved: Any, training: bool) -> Any:
+        """What comes after `forward`."""
         self._saved = saved if training else _INFERENCE
         self._y_shape = getattr(y, "shape", None)
         return y
@@ -181,6 +189,10 @@ class Layer(Configurable):
         ValueError
             If ``dy`` has not the output's shape.
         """
+        self._begin_backward(dy)
+        return self.vjp(dy, self._saved)
+
+    def _begin_backward(self, dy: Any) -> None:
         if self._saved is _NO_CALL or self._saved is _INFERENCE:
             what = "before a call" if self._saved is _NO_CALL else "after training=False"
             raise RuntimeError(
@@ -191,7 +203,6 @@ class Layer(Configurable):
                 f"[{self.name}] dy is {shapes.words(dy)}; an array of the output's shape "
                 f"{list(self._y_shape)} is needed"
             )
-        return self.vjp(dy, self._saved)
 
     def _cast(self, x: Any) -> Array:
         if type(x) is np.ndarray:

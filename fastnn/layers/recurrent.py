@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy as np
 from fastnn import dispatch, initializers, ops, shapes
 from fastnn.arrays import to_numpy
 from fastnn.layers.base import Array, Layer, Shape
+from fastnn.layers.steps import alone
 from fastnn.seeding import SeedGenerator, check_seed
-from fastnn.types import RnnOutput, RnnWeights
+from fastnn.types import RnnGrads, RnnOutput, RnnSaved, RnnWeights
 
 _COMMON_FIELDS = (
     "units",
@@ -186,6 +187,20 @@ class RecurrentLayer(Layer):
         resets : bool array [B, T], optional
             Steps before which the state starts anew.
         """
+        steps = self.forward_steps(x, training, initial_state, mask, lengths, resets)
+        return alone(steps, lambda call: ops.rnn_forward(**call))
+
+    def forward_steps(
+        self,
+        x: Array,
+        training: bool,
+        initial_state: Any = None,
+        mask: Array | None = None,
+        lengths: Any = None,
+        resets: Array | None = None,
+    ) -> Generator[dict[str, Any], Any, tuple[Any, Any]]:
+        """`forward` around its operation: yields the arguments of `ops.rnn_forward`, is sent its
+        result, returns what `forward` does. So two directions can run at once."""
         if x.ndim != 3:
             raise ValueError(
                 f"[{self.name}] input of shape {tuple(x.shape)}; [batch, time, features] is needed"
@@ -206,22 +221,22 @@ class RecurrentLayer(Layer):
             )
         zoneout = self.zoneout if np.any(self.zoneout) else None
         noisy = training and (self.recurrent_dropout or zoneout is not None)
-        output, record = ops.rnn_forward(
-            inputs,
-            self._op_weights(),
-            initial,
-            cell=self.cell,
-            activation=self.activation,
-            reset_after=self.reset_after,
-            reverse=self.go_backwards,
-            lengths=lengths,
-            mask=None if mask is None else mask.T,
-            resets=None if resets is None else resets.T,
-            recurrent_dropout=self.recurrent_dropout if noisy else None,
-            zoneout=zoneout,  # type: ignore[arg-type]
-            seed=self.seed_generator.next() if noisy else None,
-            keep="gates" if training else None,
-        )
+        output, record = yield {
+            "x": inputs,
+            "weights": self._op_weights(),
+            "initial": initial,
+            "cell": self.cell,
+            "activation": self.activation,
+            "reset_after": self.reset_after,
+            "reverse": self.go_backwards,
+            "lengths": lengths,
+            "mask": None if mask is None else mask.T,
+            "resets": None if resets is None else resets.T,
+            "recurrent_dropout": self.recurrent_dropout if noisy else None,
+            "zoneout": zoneout,
+            "seed": self.seed_generator.next() if noisy else None,
+            "keep": "gates" if training else None,
+        }
         if self.stateful:
             self.states = output.final
         final = output.final if self.states_per_cell > 1 else (output.final,)
@@ -248,6 +263,13 @@ class RecurrentLayer(Layer):
         ``dy`` is like the output: with ``return_state`` a tuple, where None means no gradient. The
         gradients of the initial states are left in ``initial_state_gradient``.
         """
+        steps = self.backward_steps(dy, saved)
+        return alone(steps, lambda call: ops.rnn_backward(*call, need_dx=self.need_dx))
+
+    def backward_steps(
+        self, dy: Any, saved: Any
+    ) -> Generator[tuple[RnnOutput, RnnSaved], RnnGrads, Any]:
+        """`vjp` around its operation, as `forward_steps`."""
         record, dropped, zeroed, thinned = saved
         d_final: list[Any] = [None] * self.states_per_cell
         if self.return_state:
@@ -271,7 +293,7 @@ class RecurrentLayer(Layer):
         final = tuple(d_final) if self.states_per_cell > 1 else d_final[0]
         if all(d is None for d in d_final):
             final = None
-        grads = ops.rnn_backward(RnnOutput(d_y, final), record, need_dx=self.need_dx)
+        grads = yield RnnOutput(d_y, final), record
         self._set_gradients(grads.weights)
         one = self.states_per_cell == 1
         self.initial_state_gradient = (grads.initial,) if one else grads.initial

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fastnn import dispatch, shapes
+from fastnn import ops, shapes
 from fastnn.layers.base import Array, Layer, Shape
 from fastnn.layers.recurrent import RecurrentLayer
+from fastnn.layers.steps import both
 from fastnn.registry import deserialize, layer_table
 
 _MERGE_MODES = ("concat", "sum", "mul", "ave", None)
@@ -132,10 +134,18 @@ class Bidirectional(_Wrapper):
                 )
             half = len(initial_state) // 2
             ahead, back = initial_state[:half], initial_state[half:]
-        with dispatch.side_by_side(x) as side:
-            y = self.forward_layer(x, training, initial_state=ahead, **steps)
-            with side:
-                y_back = self.backward_layer(x, training, initial_state=back, **steps)
+        one, other = self.forward_layer, self.backward_layer
+        x = one._begin_call(x)
+        other._begin_call(x)
+        results = both(
+            one.forward_steps(x, training, ahead, **steps),
+            other.forward_steps(x, training, back, **steps),
+            ops.rnn_forward_pair,
+        )
+        y, y_back = (
+            layer._end_call(*result, training)
+            for layer, result in zip((one, other), results, strict=True)
+        )
         states: tuple[Any, ...] = ()
         if self.forward_layer.return_state:
             states = (*y[1:], *y_back[1:])
@@ -169,10 +179,14 @@ class Bidirectional(_Wrapper):
             half = len(states) // 2
             d_ahead, d_back = (d_ahead, *states[:half]), (d_back, *states[half:])
         self.forward_layer.need_dx = self.backward_layer.need_dx = self.need_dx
-        with dispatch.side_by_side(self.forward_layer.weights[0]) as side:
-            dx = self.forward_layer.backward(d_ahead)
-            with side:
-                dx_back = self.backward_layer.backward(d_back)
+        one, other = self.forward_layer, self.backward_layer
+        one._begin_backward(d_ahead)
+        other._begin_backward(d_back)
+        dx, dx_back = both(
+            one.backward_steps(d_ahead, one._saved),
+            other.backward_steps(d_back, other._saved),
+            partial(ops.rnn_backward_pair, need_dx=self.need_dx),
+        )
         return dx + dx_back if self.need_dx else None
 
     def _in_order(self, y: Any, y_back: Any) -> tuple[Any, Any]:

@@ -27,7 +27,7 @@ from fastnn.ops.pool import (
     stochastic_pool2d_backward,
     stochastic_pool2d_forward,
 )
-from fastnn.ops.rnn import rnn_backward, rnn_forward
+from fastnn.ops.rnn import rnn_backward, rnn_backward_pair, rnn_forward, rnn_forward_pair
 
 __all__ = [
     "ACTIVATIONS",
@@ -54,7 +54,9 @@ __all__ = [
     "max_pool2d_forward",
     "random_uniform",
     "rnn_backward",
+    "rnn_backward_pair",
     "rnn_forward",
+    "rnn_forward_pair",
     "stochastic_pool2d_backward",
     "stochastic_pool2d_forward",
 ]

@@ -5,8 +5,9 @@ Letters: T time steps, B batch, I inputs, H units, G gates (1 simple_rnn, 4 lstm
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from fastnn import dispatch, shapes
 from fastnn.kernels.cells import CELLS, saved_planes
 from fastnn.types import Array, RnnGrads, RnnOutput, RnnSaved, RnnSpec, RnnWeights
 
-__all__ = ["rnn_backward", "rnn_forward"]
+__all__ = ["rnn_backward", "rnn_backward_pair", "rnn_forward", "rnn_forward_pair"]
 
 _FORWARD = "rnn_forward"
 _BACKWARD = "rnn_backward"
@@ -90,6 +91,88 @@ def rnn_forward(
         Wrong dtype, rank or size; a rate outside ``[0, 1)``; noise without a seed; lengths outside
         ``0 .. T``; an unknown cell, activation or keep.
     """
+    call = _checked(
+        x,
+        weights,
+        initial,
+        cell=cell,
+        activation=activation,
+        reset_after=reset_after,
+        reverse=reverse,
+        lengths=lengths,
+        mask=mask,
+        resets=resets,
+        recurrent_dropout=recurrent_dropout,
+        zoneout=zoneout,
+        seed=seed,
+        keep=keep,
+    )
+    return call.result(call.backend.rnn_forward(*call[2:]))
+
+
+def rnn_forward_pair(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Two independent `rnn_forward`, at once where the backend can: two directions of a layer.
+
+    Parameters
+    ----------
+    first, second : mapping
+        The arguments of each, by name.
+
+    Returns
+    -------
+    tuple
+        What each `rnn_forward` gives.
+    """
+    calls = _checked(**first), _checked(**second)
+    backend = calls[0].backend
+    if backend is calls[1].backend and hasattr(backend, "rnn_forward_pair"):
+        found = backend.rnn_forward_pair(*(call[2:] for call in calls))
+        return calls[0].result(found[0]), calls[1].result(found[1])
+    with dispatch.side_by_side(first["x"]) as side:
+        one = calls[0].result(backend.rnn_forward(*calls[0][2:]))
+        with side:
+            other = calls[1].result(calls[1].backend.rnn_forward(*calls[1][2:]))
+    return one, other
+
+
+class _Call(NamedTuple):
+    """A checked call of `rnn_forward`; from ``x`` on, the backend's arguments."""
+
+    name: str
+    backend: ModuleType
+    x: Array
+    weights: RnnWeights
+    initial: Any
+    spec: RnnSpec
+    keep: str | None
+
+    def result(self, found: tuple[RnnOutput, Any, Any]) -> tuple[RnnOutput, RnnSaved | None]:
+        output, c, gates = found
+        if self.keep is None:
+            return output, None
+        saved = RnnSaved(
+            self.name, self.spec, self.keep, self.x, self.weights, self.initial, output.y, c, gates
+        )
+        return output, saved
+
+
+def _checked(
+    x: Array,
+    weights: RnnWeights,
+    initial: Any = None,
+    *,
+    cell: str,
+    activation: str = "tanh",
+    reset_after: bool = True,
+    reverse: bool = False,
+    lengths: Any = None,
+    mask: Array | None = None,
+    resets: Array | None = None,
+    recurrent_dropout: float | None = None,
+    zoneout: float | tuple[float, float] | None = None,
+    seed: int | None = None,
+    keep: str | None = "gates",
+) -> _Call:
     if type(weights) is not RnnWeights:
         raise TypeError(
             f"[{_FORWARD}] weights is a {type(weights).__name__}; "
@@ -143,10 +226,7 @@ def rnn_forward(
         zoneout_rates,
         seed,
     )
-    output, c, gates = backend.rnn_forward(x, weights, initial, spec, keep)
-    if keep is None:
-        return output, None
-    return output, RnnSaved(name, spec, keep, x, weights, initial, output.y, c, gates)
+    return _Call(name, backend, x, weights, initial, spec, keep)
 
 
 def rnn_backward(d_output: RnnOutput, saved: RnnSaved, *, need_dx: bool = True) -> RnnGrads:
@@ -174,6 +254,37 @@ def rnn_backward(d_output: RnnOutput, saved: RnnSaved, *, need_dx: bool = True) 
     TypeError, ValueError
         If ``saved`` is not of `rnn_forward`, or ``d_output`` does not match its output.
     """
+    return _checked_backward(d_output, saved).rnn_backward(d_output, saved, need_dx)
+
+
+def rnn_backward_pair(
+    first: tuple[RnnOutput, RnnSaved], second: tuple[RnnOutput, RnnSaved], *, need_dx: bool = True
+) -> tuple[RnnGrads, RnnGrads]:
+    """Two independent `rnn_backward`, at once where the backend can.
+
+    Parameters
+    ----------
+    first, second : tuple
+        ``(d_output, saved)`` of each.
+    need_dx : bool
+        As in `rnn_backward`, for both.
+
+    Returns
+    -------
+    tuple of RnnGrads
+    """
+    backend, other = _checked_backward(*first), _checked_backward(*second)
+    if backend is other and hasattr(backend, "rnn_backward_pair"):
+        return backend.rnn_backward_pair((*first, need_dx), (*second, need_dx))
+    with dispatch.side_by_side(first[1].y) as side:
+        grads = backend.rnn_backward(*first, need_dx)
+        with side:
+            more = other.rnn_backward(*second, need_dx)
+    return grads, more
+
+
+def _checked_backward(d_output: RnnOutput, saved: RnnSaved) -> ModuleType:
+    """The backend that runs it."""
     shapes.check_saved(_BACKWARD, saved, RnnSaved)
     if type(d_output) is not RnnOutput:
         raise TypeError(
@@ -189,7 +300,7 @@ def rnn_backward(d_output: RnnOutput, saved: RnnSaved, *, need_dx: bool = True) 
         _check_state_field(backend, "final", d_output.final, states, y.shape[1:], y.dtype)
     if d_output.states is not None:
         _check_state_field(backend, "states", d_output.states, states, y.shape, y.dtype)
-    return backend.rnn_backward(d_output, saved, need_dx)
+    return backend
 
 
 # --------------------------------------------------------------------------- checks

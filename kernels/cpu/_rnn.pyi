@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,3 +17,9 @@ def backward(
     saved: Any,
     need_dx: bool,
 ) -> tuple[Array | None, Array, Array, Array | None, Array | None, Array, Array | None]: ...
+def forward_pair(
+    first: Sequence[Any], second: Sequence[Any]
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]: ...
+def backward_pair(
+    first: Sequence[Any], second: Sequence[Any]
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]: ...

@@ -5,6 +5,7 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
+from kernels.cpu.arrays cimport data, step, whole_strides
 from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime
 
 cnp.import_array()
@@ -82,26 +83,6 @@ cdef extern from *:
 cdef const fnn_runtime *runtime = fetch_runtime()
 
 cdef dict PLANES = {CELL_SIMPLE_RNN: 0, CELL_LSTM: 4, CELL_GRU_AFTER: 4, CELL_GRU_BEFORE: 3}
-
-
-cdef inline void *data(cnp.ndarray a) noexcept:
-    return cnp.PyArray_DATA(a) if a is not None else NULL
-
-
-cdef inline long step(cnp.ndarray a, int axis) noexcept:
-    """The stride of an axis in elements."""
-    return cnp.PyArray_STRIDE(a, axis) // cnp.PyArray_ITEMSIZE(a)
-
-
-cdef bint whole_strides(cnp.ndarray a) noexcept:
-    cdef int axis
-    cdef long item = cnp.PyArray_ITEMSIZE(a)
-    if not cnp.PyArray_ISALIGNED(a):
-        return False
-    for axis in range(cnp.PyArray_NDIM(a)):
-        if cnp.PyArray_STRIDE(a, axis) % item:
-            return False
-    return True
 
 
 cdef cnp.ndarray any_strides(a):
@@ -198,76 +179,167 @@ cdef list set_call(fnn_rnn_call *c, x, weights, initial, spec):
     return [x_, W, U, b, rb, h0, c0, lengths, mask, resets]
 
 
+# ------------------------------------------------------------------ calls, one or two at once
+
+ctypedef int (*rnn_function)(const void *) noexcept nogil
+
+cdef struct Pair:
+    rnn_function function
+    const void *call[2]
+    int failed[2]
+
+
+cdef void run_one(void *context, long task) noexcept nogil:
+    cdef Pair *pair = <Pair *> context
+    pair.failed[task] = pair.function(pair.call[task])
+
+
+cdef int run_two(rnn_function first, const void *one, rnn_function second, const void *other,
+                 bint at_once) noexcept nogil:
+    cdef Pair pair
+    if not at_once:
+        return first(one) or second(other)
+    pair.function, pair.call[0], pair.call[1] = first, one, other
+    pair.failed[0] = pair.failed[1] = 0
+    runtime.run(run_one, &pair, 2, 2)
+    return pair.failed[0] or pair.failed[1]
+
+
+cdef bint share(fnn_rnn_call *one, fnn_rnn_call *other) noexcept nogil:
+    """Whether two threads take a call each. More are better used together, unless rows are few."""
+    if one.threads < 2 or one.threads > 2 and max(one.B, other.B) >= 8 * one.threads:
+        return False
+    one.threads = other.threads = 1
+    return True
+
+
+cdef class _Forward:
+    """A forward call and its arrays."""
+
+    cdef fnn_rnn_forward f
+    cdef list alive
+    cdef object y, c, gates, final_h, final_c
+
+    def __cinit__(self, x, weights, initial, spec, keep):
+        cdef bint lstm = spec.cell == "lstm"
+        cdef cnp.ndarray y
+        self.alive = set_call(&self.f.call, x, weights, initial, spec)
+        cdef long T = self.f.call.T, B = self.f.call.B, H = self.f.call.H, Hp = self.f.call.Hp
+        cdef long planes = PLANES[self.f.call.cell]
+        make = np.zeros if spec.lengths is not None else np.empty
+        self.y = y = like(x, H, spec.lengths is not None)
+        self.final_h = np.empty((B, H), x.dtype)
+        if lstm:
+            self.final_c = np.empty((B, H), x.dtype)
+            if keep is not None:
+                self.c = make((T, B, Hp), x.dtype)
+        if keep == "gates" and planes:
+            self.gates = make((T, B, planes, Hp), x.dtype)
+        self.f.y, self.f.y_t, self.f.y_b = data(y), step(y, 0), step(y, 1)
+        self.f.c, self.f.gates = data(self.c), data(self.gates)
+        self.f.final_h, self.f.final_c = data(self.final_h), data(self.final_c)
+
+    cdef rnn_function function(self):
+        return <rnn_function> rnn_table(runtime.isa, self.y.dtype == np.float64).forward
+
+    cdef tuple result(self, int failed):
+        if failed:
+            raise MemoryError("[rnn_forward] no memory for the work area")
+        cdef long H = self.f.call.H
+        return (self.y, self.final_h, self.final_c, None if self.c is None else self.c[..., :H],
+                None if self.gates is None else self.gates[..., :H])
+
+
 def forward(x, weights, initial, spec, keep):
     """`(y, final_h, final_c, c, gates)`; the last three None where the cell or keep has none."""
-    cdef fnn_rnn_forward f
-    cdef cnp.ndarray y, c = None, gates = None, final_h, final_c = None
-    cdef bint lstm = spec.cell == "lstm", is_double = x.dtype == np.float64
+    cdef _Forward one = _Forward(x, weights, initial, spec, keep)
+    cdef rnn_function function = one.function()
     cdef int failed
-    alive = set_call(&f.call, x, weights, initial, spec)
-    cdef long T = f.call.T, B = f.call.B, H = f.call.H, Hp = f.call.Hp, planes = PLANES[f.call.cell]
-    make = np.zeros if spec.lengths is not None else np.empty
-    y = like(x, H, spec.lengths is not None)
-    final_h = np.empty((B, H), x.dtype)
-    if lstm:
-        final_c = np.empty((B, H), x.dtype)
-        if keep is not None:
-            c = make((T, B, Hp), x.dtype)
-    if keep == "gates" and planes:
-        gates = make((T, B, planes, Hp), x.dtype)
-    f.y, f.y_t, f.y_b = data(y), step(y, 0), step(y, 1)
-    f.c, f.gates, f.final_h, f.final_c = data(c), data(gates), data(final_h), data(final_c)
-    cdef const fnn_rnn_table *table = rnn_table(runtime.isa, is_double)
     with nogil:
-        failed = table.forward(&f)
-    if failed:
-        raise MemoryError("[rnn_forward] no memory for the work area")
-    del alive
-    return (y, final_h, final_c, None if c is None else c[..., :H],
-            None if gates is None else gates[..., :H])
+        failed = function(&one.f)
+    return one.result(failed)
 
 
-def backward(dy, d_final_h, d_final_c, d_states_h, d_states_c, saved, bint need_dx):
-    """`(dx or None, dkernel, drecurrent_kernel, dbias, drecurrent_bias, dh0, dc0)`."""
+def forward_pair(first, second):
+    """Two of `forward`, given as their arguments."""
+    cdef _Forward one = _Forward(*first), other = _Forward(*second)
+    cdef rnn_function function = one.function(), other_function = other.function()
+    cdef bint at_once = function == other_function and share(&one.f.call, &other.f.call)
+    cdef int failed
+    with nogil:
+        failed = run_two(function, &one.f, other_function, &other.f, at_once)
+    return one.result(failed), other.result(failed)
+
+
+cdef class _Backward:
+    """A backward call and its arrays."""
+
     cdef fnn_rnn_backward f
-    cdef cnp.ndarray y, c, gates, dy_, dsh, dsc, dfh, dfc, dx = None, dW, dU, db = None, drb = None
-    cdef cnp.ndarray dh0, dc0 = None
-    cdef bint lstm = saved.spec.cell == "lstm", is_double = saved.x.dtype == np.float64
+    cdef list alive
+    cdef object dx, dW, dU, db, drb, dh0, dc0
+
+    def __cinit__(self, dy, d_final_h, d_final_c, d_states_h, d_states_c, saved, bint need_dx):
+        cdef fnn_rnn_backward *f = &self.f
+        cdef cnp.ndarray y, c, gates, dy_, dsh, dsc, dfh, dfc, dx
+        cdef bint lstm = saved.spec.cell == "lstm"
+        x, w, dtype = saved.x, saved.weights, saved.x.dtype
+        self.alive = set_call(&f.call, x, w, saved.initial, saved.spec)
+        cdef long B = f.call.B, inputs = f.call.inputs, H = f.call.H, GH = w.kernel.shape[1]
+        y, c, gates = rows_of(saved.y), padded(saved.c, f.call.Hp), padded(saved.gates, f.call.Hp)
+        dy_, dsh, dsc = rows_of(dy), rows_of(d_states_h), rows_of(d_states_c)
+        dfh, dfc = dense(d_final_h, dtype), dense(d_final_c, dtype)
+        self.alive += [y, c, gates, dy_, dsh, dsc, dfh, dfc]
+        if need_dx:
+            self.dx = dx = like(x, inputs, saved.spec.lengths is not None)
+            f.dx, f.dx_t, f.dx_b = data(dx), step(dx, 0), step(dx, 1)
+        self.dW, self.dU = np.empty((inputs, GH), dtype), np.empty((H, GH), dtype)
+        if w.bias is not None:
+            self.db = np.empty(GH, dtype)
+        if w.recurrent_bias is not None:
+            self.drb = np.empty(GH, dtype)
+        self.dh0 = np.empty((B, H), dtype)
+        if lstm:
+            self.dc0 = np.empty((B, H), dtype)
+        f.y, f.y_t, f.y_b = data(y), step(y, 0), step(y, 1)
+        f.c, f.gates = data(c), data(gates)
+        f.dy, f.d_states_h, f.d_states_c = data(dy_), data(dsh), data(dsc)
+        if dy_ is not None:
+            f.dy_t, f.dy_b = step(dy_, 0), step(dy_, 1)
+        if dsh is not None:
+            f.dsh_t, f.dsh_b = step(dsh, 0), step(dsh, 1)
+        if dsc is not None:
+            f.dsc_t, f.dsc_b = step(dsc, 0), step(dsc, 1)
+        f.d_final_h, f.d_final_c = data(dfh), data(dfc)
+        f.dkernel, f.drecurrent = data(self.dW), data(self.dU)
+        f.dbias, f.drecurrent_bias = data(self.db), data(self.drb)
+        f.dh0, f.dc0 = data(self.dh0), data(self.dc0)
+
+    cdef rnn_function function(self):
+        return <rnn_function> rnn_table(runtime.isa, self.dW.dtype == np.float64).backward
+
+    cdef tuple result(self, int failed):
+        if failed:
+            raise MemoryError("[rnn_backward] no memory for the work area")
+        return self.dx, self.dW, self.dU, self.db, self.drb, self.dh0, self.dc0
+
+
+def backward(dy, d_final_h, d_final_c, d_states_h, d_states_c, saved, need_dx):
+    """`(dx or None, dkernel, drecurrent_kernel, dbias, drecurrent_bias, dh0, dc0)`."""
+    cdef _Backward one = _Backward(
+        dy, d_final_h, d_final_c, d_states_h, d_states_c, saved, need_dx)
+    cdef rnn_function function = one.function()
     cdef int failed
-    x, w, dtype = saved.x, saved.weights, saved.x.dtype
-    alive = set_call(&f.call, x, w, saved.initial, saved.spec)
-    cdef long B = f.call.B, inputs = f.call.inputs, H = f.call.H, GH = w.kernel.shape[1]
-    y, c, gates = rows_of(saved.y), padded(saved.c, f.call.Hp), padded(saved.gates, f.call.Hp)
-    dy_, dsh, dsc = rows_of(dy), rows_of(d_states_h), rows_of(d_states_c)
-    dfh, dfc = dense(d_final_h, dtype), dense(d_final_c, dtype)
-    if need_dx:
-        dx = like(x, inputs, saved.spec.lengths is not None)
-        f.dx_t, f.dx_b = step(dx, 0), step(dx, 1)
-    dW, dU = np.empty((inputs, GH), dtype), np.empty((H, GH), dtype)
-    if w.bias is not None:
-        db = np.empty(GH, dtype)
-    if w.recurrent_bias is not None:
-        drb = np.empty(GH, dtype)
-    dh0 = np.empty((B, H), dtype)
-    if lstm:
-        dc0 = np.empty((B, H), dtype)
-    f.y, f.y_t, f.y_b = data(y), step(y, 0), step(y, 1)
-    f.c, f.gates = data(c), data(gates)
-    f.dy, f.d_states_h, f.d_states_c = data(dy_), data(dsh), data(dsc)
-    if dy_ is not None:
-        f.dy_t, f.dy_b = step(dy_, 0), step(dy_, 1)
-    if dsh is not None:
-        f.dsh_t, f.dsh_b = step(dsh, 0), step(dsh, 1)
-    if dsc is not None:
-        f.dsc_t, f.dsc_b = step(dsc, 0), step(dsc, 1)
-    f.d_final_h, f.d_final_c = data(dfh), data(dfc)
-    f.dx = data(dx)
-    f.dkernel, f.drecurrent, f.dbias, f.drecurrent_bias = data(dW), data(dU), data(db), data(drb)
-    f.dh0, f.dc0 = data(dh0), data(dc0)
-    cdef const fnn_rnn_table *table = rnn_table(runtime.isa, is_double)
     with nogil:
-        failed = table.backward(&f)
-    if failed:
-        raise MemoryError("[rnn_backward] no memory for the work area")
-    del alive
-    return dx, dW, dU, db, drb, dh0, dc0
+        failed = function(&one.f)
+    return one.result(failed)
+
+
+def backward_pair(first, second):
+    """Two of `backward`, given as their arguments."""
+    cdef _Backward one = _Backward(*first), other = _Backward(*second)
+    cdef rnn_function function = one.function(), other_function = other.function()
+    cdef bint at_once = function == other_function and share(&one.f.call, &other.f.call)
+    cdef int failed
+    with nogil:
+        failed = run_two(function, &one.f, other_function, &other.f, at_once)
+    return one.result(failed), other.result(failed)

@@ -31,9 +31,9 @@ table = PyCapsule_New(<void *> runtime, FNN_RUNTIME_CAPSULE, NULL)
 def isa():
     """The instruction set that the kernels use: "base", "avx2", "avx512" or "amx".
 
-    "base" is what every machine of the architecture has: SSE2 on x86-64, NEON on arm64. "amx" is AVX-512 with
-    the tile unit, which large float32 products go to. The best
-    that the machine offers is taken, unless the environment variable FASTNN_ISA names a lower one.
+    "base" is what every machine of the architecture has: SSE2 on x86-64, NEON on arm64. "amx" is
+    AVX-512 with the tile unit, which large float32 products go to. The best that the machine offers
+    is taken, unless the environment variable FASTNN_ISA names a lower one.
     """
     return ISAS[runtime.isa]
 
