@@ -76,6 +76,8 @@ def compiler(cc):
             "barriers": ptx.count("bar.sync"),
             "atomics": len(re.findall(r"\b(?:atom|red)\.", ptx)),
             "shuffles": ptx.count("shfl"),
+            "threads": int(np.prod(block)),
+            "registers": kernel.targetoptions["max_registers"],  # of a thread, at most
         }
 
     return launch, facts

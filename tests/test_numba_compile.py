@@ -52,6 +52,7 @@ def test_every_kernel_becomes_ptx(cc, dtype):
     } <= families  # fmt: skip
     for name, facts in kernels.items():
         assert facts["target"] == f"sm_{cc.replace('.', '')}" and facts["entries"] == 1, name
+        assert facts["threads"] * facts["registers"] <= 65536, name
         assert facts["atomics"] == facts["shuffles"] == 0, name
         if dtype == "float32" and not name.startswith(
             tuple(f"fastnn.kernels.numba.{kernel}" for kernel in DOUBLE)

@@ -239,6 +239,8 @@ def flat(x):
     """The elements of a DeviceArray in C order, as the flat array that kernels take."""
     if x._offset == 0 and x._memory.size == x.size:
         return x._memory
+    if x.size == 0:
+        return allocate(0, x.dtype)
     return x._memory[x._offset : x._offset + x.size]
 
 

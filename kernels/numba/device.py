@@ -28,6 +28,8 @@ if SIMULATED:
 THREADS = 2 if SIMULATED else 256  # of a block whose threads work each for itself
 _BLOCKS = 2 if SIMULATED else 132 * 16  # at most; a thread takes several elements beyond that
 
+_REGISTERS = 65536  # of a multiprocessor, on every card since 2014
+
 # Python's functions raise where a GPU gives infinity or NaN; NumPy's do as the GPU, and keep the
 # dtype of a scalar.
 _functions: Any = np if SIMULATED else math
@@ -36,9 +38,15 @@ tanh, sqrt, isnan = _functions.tanh, _functions.sqrt, _functions.isnan
 erfc = math.erfc
 
 
-def kernel(function):
-    """A function that `launch` and `spread` run on the device."""
-    return cuda.jit(function)
+def kernel(function, threads=256):
+    """A function that `launch` and `spread` run on the device, with up to ``threads`` in a block.
+
+    A launch fails if its threads need more registers than a multiprocessor has, so the compiler is
+    told how many there are for each.
+    """
+    if SIMULATED:
+        return cuda.jit(function)
+    return cuda.jit(max_registers=min(_REGISTERS // threads, 255))(function)
 
 
 def device(function):

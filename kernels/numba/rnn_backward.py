@@ -23,7 +23,7 @@ from fastnn.kernels.numba import device as _d
 from fastnn.kernels.numba import gemm, rnn_cells, rnn_rows
 from fastnn.kernels.numba.array import contiguous, empty, flat, zeros
 from fastnn.kernels.numba.rnn_forward import project, starts
-from fastnn.kernels.numba.rnn_product import blocks, product
+from fastnn.kernels.numba.rnn_product import THREADS, blocks, product
 from fastnn.kernels.numba.rnn_rows import LIVE, RESET, STEPS
 
 
@@ -366,4 +366,4 @@ def _backward(cell, R, in_shared):
                 if has_c:
                     dc0[u] += dc_now[u]
 
-    return _d.kernel(backward)
+    return _d.kernel(backward, THREADS)

@@ -20,7 +20,7 @@ from fastnn.kernels.cells import CELLS, saved_planes
 from fastnn.kernels.numba import device as _d
 from fastnn.kernels.numba import gemm, rnn_cells, rnn_rows
 from fastnn.kernels.numba.array import contiguous, empty, flat
-from fastnn.kernels.numba.rnn_product import blocks, product
+from fastnn.kernels.numba.rnn_product import THREADS, blocks, product
 from fastnn.kernels.numba.rnn_rows import LIVE, RESET, STEPS
 
 
@@ -203,4 +203,4 @@ def _forward(cell, R, in_shared):
                         all_c[n * H + j] = item_or_zero(c_end, u, bits & LIVE)
             cuda.syncthreads()
 
-    return _d.kernel(forward)
+    return _d.kernel(forward, THREADS)

@@ -21,7 +21,7 @@ from numba import cuda
 from fastnn.kernels.numba import device as _d
 from fastnn.kernels.numba.array import empty, flat
 
-_THREADS, _WARP = (4, 2) if _d.SIMULATED else (512, 32)
+THREADS, _WARP = (4, 2) if _d.SIMULATED else (512, 32)
 _SHARED = 2048 if _d.SIMULATED else 48 * 1024  # bytes that every GPU has without asking
 _MANY = 1 if _d.SIMULATED else 132  # blocks beyond which rows are put together
 
@@ -47,13 +47,13 @@ def blocks(B, columns, per_row, dtype):
     rows = 1
     while rows < 4 and -(-B // rows) > _MANY:
         rows *= 2
-    tx = min(_THREADS, -(-columns // _WARP) * _WARP)
-    block = (tx, max(1, _THREADS // tx))
-    bytes_ = (rows * per_row + rows * _THREADS) * np.dtype(dtype).itemsize
+    tx = min(THREADS, -(-columns // _WARP) * _WARP)
+    block = (tx, max(1, THREADS // tx))
+    bytes_ = (rows * per_row + rows * THREADS) * np.dtype(dtype).itemsize
     grid = -(-B // rows)
     if bytes_ <= _SHARED:
         return Blocks(rows, True, grid, block, bytes_, flat(empty((1,), dtype)))
-    work = flat(empty((grid * (rows * per_row + rows * _THREADS),), dtype))
+    work = flat(empty((grid * (rows * per_row + rows * THREADS),), dtype))
     return Blocks(rows, False, grid, block, 0, work)
 
 
