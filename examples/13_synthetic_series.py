@@ -1,9 +1,9 @@
 """13. Forecast four years of daily values: trend, seasons and noise.
 
 A window of 20 days goes in, the next day comes out. First the learning rate is swept from 1e-8
-upwards, 100 epochs. Twice the rate with the lowest loss is taken, because it is then lowered to zero
-along a cosine, over 400 epochs. At a constant rate the noise of the last steps decides how good the
-result is.
+upwards, 100 epochs. Twice the rate with the lowest loss is taken, because it is then lowered to
+zero along a cosine, over 400 epochs. At a constant rate the noise of the last steps decides how
+good the result is.
 
 The stacks see levels that training never showed them, because the trend goes on. The last model
 predicts only how the next day differs from the mean of the window, which helps most.
