@@ -21,6 +21,7 @@ PACKAGES = (
     "cupy-cuda12x",
     "cupy-cuda13x",
     "numba",
+    "numba-cuda",
 )
 VARIABLES = (
     "FASTNN_BACKEND",
