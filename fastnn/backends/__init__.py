@@ -11,4 +11,4 @@ MODULES: dict[str, str] = {
     "cupy": "fastnn.backends.cupy_gpu",
     "numba": "fastnn.backends.numba_gpu",
 }
-DEVICES = ("cupy", "numba")  # those whose arrays are not the host's
+DEVICES = ("cupy",)  # those that own no array of the host
