@@ -1,7 +1,7 @@
-"""Run in a process of its own by test_conv_memory.py: what each row of `bench conv` needs beside its outputs.
+"""Run by test_conv_memory.py: what each row of `bench conv` needs beside its outputs.
 
-Prints a line a row, format and direction: name, bytes at most, bytes of the outputs. glibc is told by
-the environment to give every large block back, so the peak of one call is not hidden by the one before.
+Prints a line for each row, format and direction: name, bytes at most, bytes of the outputs. glibc
+is told by the environment to give large blocks back, so no peak is hidden by the call before.
 """
 
 from __future__ import annotations

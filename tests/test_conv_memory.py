@@ -1,4 +1,4 @@
-"""What a convolution needs beside its inputs and outputs is bounded, whatever its column matrix would be."""
+"""What a convolution needs beside inputs and outputs is bounded, whatever its column matrix is."""
 
 from __future__ import annotations
 

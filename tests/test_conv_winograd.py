@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from helpers import relative_error
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import fastnn
 from fastnn import use_backend
@@ -96,6 +98,43 @@ def test_gradients_round_less_than_a_plain_sum(isa, stride, mean, dy_mean):
     patches = patches_of(spread, 1)
     exact = patches.astype(np.float64) @ turned.astype(np.float64)
     assert_below(dx.reshape(exact.shape), plain_products(patches, turned), exact)
+
+
+@given(data=st.data())
+@settings(max_examples=40)
+def test_any_geometry(data):
+    """Forward and all gradients in float64 against the reference, whatever part of it suits."""
+
+    def size(low, high):
+        return data.draw(st.integers(low, high))
+
+    kernel_size, strides = (size(1, 3), size(1, 3)), (size(1, 2), size(1, 2))
+    dilation = (size(1, 3), size(1, 2))
+    padding = ((size(0, 2), size(0, 2)), (size(0, 2), size(0, 2)))
+    image = [
+        size(max(1, (k - 1) * d + 1 - sum(p)), 11)
+        for k, d, p in zip(kernel_size, dilation, padding, strict=True)
+    ]
+    groups, inner, each = size(1, 2), size(1, 20), size(1, 20)
+    rng = np.random.default_rng(size(0, 99))
+    x = rng.standard_normal((size(1, 3), *image, groups * inner))
+    kernel = rng.standard_normal((*kernel_size, inner, groups * each))
+    bias = rng.standard_normal(groups * each)
+    options = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
+    options["activation"] = data.draw(st.sampled_from([None, "relu", "tanh"]))
+    if data.draw(st.booleans()):
+        x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+        options["data_format"] = "channels_first"
+    results = []
+    _conv._set_engine("winograd")
+    for backend in ("cython", "numpy"):
+        with use_backend(backend):
+            y, saved = fastnn.conv2d_forward(x, kernel, bias, **options)
+            # both are judged at the same y, for relu has a corner
+            saved = saved._replace(y=results[0][0] if results else y)
+            results.append([y, *fastnn.conv2d_backward(np.cos(saved.y), saved)])
+    for one, other in zip(*results, strict=True):
+        assert relative_error(one, other) <= 1e-13
 
 
 WIDE = (8, 14, 14, 64)
