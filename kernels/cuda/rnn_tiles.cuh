@@ -58,8 +58,10 @@ template <int G, int WIDTH, int REGISTERS> struct Product {
                 }
                 from.advance(slices);
             }
-            for (int i = REGISTERS; i < chunks; i++) {
-                for (int half = 0; half < 2; half++) *place(i, tile, half) = from.words(half);
+            for (int i = 0; i < chunks - REGISTERS; i++) {
+                uint4 *to = i < shared ? memory + place(i, tile, 0) : rest + place(i - shared, tile, 0);
+                to[0] = from.words(0);
+                to[FNN_THREADS] = from.words(1);
                 from.advance(slices);
             }
         }
@@ -71,11 +73,10 @@ template <int G, int WIDTH, int REGISTERS> struct Product {
     }
     __device__ __forceinline__ int part_numbers() const { return slices * FNN_ROWS * stride; }
 
-    __device__ __forceinline__ uint4 *place(int i, int tile, int half) const
+    /* Where this lane's words of chunk i of shared or device memory lie. */
+    static __device__ __forceinline__ i64 place(int i, int tile, int half)
     {
-        i -= REGISTERS;
-        uint4 *base = i < shared ? memory : rest;
-        return base + (((i < shared ? i : i - shared) * WIDTH + tile) * 2 + half) * FNN_THREADS + threadIdx.x;
+        return ((i64)(i * WIDTH + tile) * 2 + half) * FNN_THREADS + threadIdx.x;
     }
 
     /* This lane's part of a tile: rows k of two columns, 8 apart. */
@@ -141,13 +142,14 @@ template <int G, int WIDTH, int REGISTERS> struct Product {
             v += step;
             left -= step;
         }
-        for (int i = REGISTERS; left > 0; i++) {
-            uint4 chunk[WIDTH][2];
-#pragma unroll
-            for (int tile = 0; tile < WIDTH; tile++)
-#pragma unroll
-                for (int half = 0; half < 2; half++) chunk[tile][half] = *place(i, tile, half);
-            multiply(chunk, v, v_stride, sum);
+        /* Two loops, so that the compiler knows which memory each reads. */
+        for (int i = 0; i < shared && left > 0; i++) {
+            multiply_from(memory, i, v, v_stride, sum);
+            v += step;
+            left -= step;
+        }
+        for (int i = 0; left > 0; i++) {
+            multiply_from(rest, i, v, v_stride, sum);
             v += step;
             left -= step;
         }
@@ -159,6 +161,17 @@ template <int G, int WIDTH, int REGISTERS> struct Product {
 #pragma unroll
                 for (int q = 0; q < 4; q++)
                     part[(r * 8 + 2 * t + q % 2) * stride + tile * 16 + q / 2 * 8] = sum[r][tile][q];
+    }
+
+    static __device__ __forceinline__ void multiply_from(const uint4 *words, int i, const real *v, int v_stride,
+                                                         float (&sum)[FNN_ROWS / 8][WIDTH][4])
+    {
+        uint4 chunk[WIDTH][2];
+#pragma unroll
+        for (int tile = 0; tile < WIDTH; tile++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) chunk[tile][half] = words[place(i, tile, half)];
+        multiply(chunk, v, v_stride, sum);
     }
 
     static __device__ __forceinline__ void multiply(const uint4 (&chunk)[WIDTH][2], const real *v, int v_stride,
