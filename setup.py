@@ -134,7 +134,7 @@ class BuildExt(build_ext):
 
 
 os.chdir(HERE)
-extensions = [extension("runtime", [f"{CPU}/runtime.c"])]
+extensions = [extension("runtime", [f"{CPU}/runtime.c", f"{CPU}/work_area.c"])]
 extensions += [extension(family, write_stubs(family)) for family in FAMILIES]
 
 setup(

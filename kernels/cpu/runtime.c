@@ -457,7 +457,8 @@ static void forget_threads(void)
 
 static int threads(void) { return allowed(0); }
 
-static fnn_runtime table = {.threads = threads, .run = run, .team = team, .barrier = barrier};
+static fnn_runtime table = {.threads = threads, .run = run, .team = team, .barrier = barrier,
+                            .borrow = fnn_borrow, .give_back = fnn_give_back};
 
 const fnn_runtime *fnn_start(int available_cores)
 {

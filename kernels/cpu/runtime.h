@@ -13,11 +13,15 @@
  *   barrier  for members of a team: returns when all have come. Spins briefly, then sleeps, so that
  *            a busy neighbour on the same core is not made to wait for our spinning.
  *
+ *   borrow   memory for a call, kept for the next one by give_back (work_area.c).
+ *
  * Every task and team member runs with denormals flushed; the caller's mode is restored. Both calls
  * are made without the GIL, from any Python thread, also after fork().
  */
 #ifndef FNN_RUNTIME_H
 #define FNN_RUNTIME_H
+
+#include <stddef.h>
 
 #define FNN_RUNTIME_CAPSULE "fastnn.kernels.cpu._runtime.table"
 
@@ -33,6 +37,8 @@ typedef struct {
     void (*run)(fnn_task fn, void *context, long tasks, int threads);
     void (*team)(fnn_member fn, void *context, int threads);
     void (*barrier)(void *team);
+    void *(*borrow)(size_t size);                /* 64-byte aligned, not cleared; NULL: no memory */
+    void (*give_back)(void *memory);
 } fnn_runtime;
 
 #endif

@@ -22,6 +22,8 @@ cdef extern from "runtime.h":
         void (*run)(fnn_task fn, void *context, long tasks, int threads) noexcept nogil
         void (*team)(fnn_member fn, void *context, int threads) noexcept nogil
         void (*barrier)(void *team) noexcept nogil
+        void *(*borrow)(size_t size) noexcept nogil
+        void (*give_back)(void *memory) noexcept nogil
 
 
 cdef inline const fnn_runtime *fetch_runtime() except NULL:

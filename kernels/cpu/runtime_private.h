@@ -9,6 +9,10 @@ enum { FNN_MAX_THREADS = 1024 };
 /* The table, ready for use; `available_cores` is how many threads can really run at once. */
 const fnn_runtime *fnn_start(int available_cores);
 
+/* Work areas: work_area.c. */
+void *fnn_borrow(size_t size);
+void fnn_give_back(void *memory);
+
 /* The best ISA of this machine, and the one that kernels are told to use. */
 int fnn_best_isa(void);
 void fnn_set_isa(int isa);
