@@ -12,6 +12,8 @@ import pytest
 from fastnn.backends import MODULES
 
 CONTRACT = Path(__file__).resolve().parent.parent / "docs" / "contract.md"
+# Two calls at once: ops makes them one after the other where a backend has no such function.
+PAIRS = {name: ["first", "second"] for name in ("rnn_forward_pair", "rnn_backward_pair")}
 BARE = {"unavailable", "owns", "describe"}  # what a backend without kernels has too
 
 
@@ -49,7 +51,9 @@ def test_the_contract_is_read():
 
 @pytest.mark.parametrize("name", WITH_KERNELS)
 def test_a_backend_is_the_contract(name):
-    assert public(name) == contract()
+    own = public(name)
+    pairs = {key: value for key, value in PAIRS.items() if key in own}
+    assert own == contract() | pairs
 
 
 @pytest.mark.parametrize("name", WITH_KERNELS)

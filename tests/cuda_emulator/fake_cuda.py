@@ -8,7 +8,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 ATTRIBUTES = {
-    "MultiProcessorCount": 32,  # fake_cupy.settings.resident: grids whose blocks wait for each other fit
+    # fake_cupy.settings.resident: grids whose blocks wait for each other fit.
+    "MultiProcessorCount": 32,
     "MaxThreadsPerBlock": 1024,
     "MaxThreadsPerMultiProcessor": 2048,
     "MaxSharedMemoryPerBlock": 48 << 10,
