@@ -23,7 +23,7 @@ GPU_BACKENDS = ("numba",)  # tested where they can run, or are required
 # of the operations run on them, with their NumPy arrays moved there and back.
 DEVICES = {"cupy": (cuda_device.cupy_device, cuda_device.unavailable)}
 ON_DEVICES = ("test_ops_", "test_noise")
-LARGE = ("H1024",)  # in the names of tests that take too long without a device
+LARGE = ("H1024", "cupy-vectors")  # in the names of tests that take too long without a device
 
 settings.register_profile(
     "fastnn",

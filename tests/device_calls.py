@@ -60,13 +60,25 @@ def _convert(value: Any, kind: type, change: Callable[[Any], Any], seen: dict[in
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     if isinstance(value, list):
         return [_convert(part, kind, change, seen) for part in value]
+    if isinstance(value, dict):
+        return {key: _convert(part, kind, change, seen) for key, part in value.items()}
     return value
 
 
 def _holds(value: Any, kind: type) -> bool:
+    if isinstance(value, dict):
+        value = tuple(value.values())
     if isinstance(value, (tuple, list)):
         return any(_holds(part, kind) for part in value)
     return isinstance(value, kind)
+
+
+def _record_backend(value: Any) -> str | None:
+    """The backend that a saved record among the arguments names."""
+    if not isinstance(value, tuple):
+        return None
+    own = getattr(value, "backend", None)
+    return own or next((n for part in value if (n := _record_backend(part))), None)
 
 
 def _moved(operation: Callable[..., Any], device: Device) -> Callable[..., Any]:
@@ -75,8 +87,7 @@ def _moved(operation: Callable[..., Any], device: Device) -> Callable[..., Any]:
 
     def call(*args: Any, **kwargs: Any) -> Any:
         values = (*args, *kwargs.values())
-        named = [getattr(v, "backend", None) for v in values if isinstance(v, tuple)]
-        backend = next((n for n in named if n), dispatch.get_backend())
+        backend = _record_backend(values) or dispatch.get_backend()
         if backend != device.name or not (makes_arrays or _holds(values, np.ndarray)):
             return operation(*args, **kwargs)
         seen: dict[int, Any] = {}
