@@ -32,6 +32,19 @@ class Work(NamedTuple):
         return self.results((self.check or self.call)())
 
 
+class Step(NamedTuple):
+    """A training step in two halves, for what lives between them.
+
+    ``forward()`` gives what the library keeps for ``backward``; ``held`` counts the bytes of that,
+    without inputs, weights and y. ``backward`` gives its argument and all gradients: nothing that
+    the step makes is freed before it returns.
+    """
+
+    forward: Callable[[], Any]
+    held: Callable[[Any], int]
+    backward: Callable[[Any], Any]
+
+
 Job = Mapping[str, Work]  # mode -> work
 Jobs = Mapping[str, Job]  # variant -> job; the fastest variant of each mode is what counts
 
@@ -44,3 +57,6 @@ class Participant(Protocol):
 
     def jobs(self, row: Row, arrays: Arrays) -> Jobs:
         """What it offers for a row. Raises `Unsupported`."""
+
+    def steps(self, row: Row, arrays: Arrays) -> Mapping[str, Step]:
+        """The training steps whose memory can be measured, by variant. May be missing."""

@@ -8,16 +8,18 @@ ratio is formed inside a round.
 from __future__ import annotations
 
 import contextlib
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median
-from typing import NamedTuple
+from statistics import mean, median
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastnn.bench import ceiling, compare, inputs, rows
+from fastnn.bench.busy import BusyCores
 from fastnn.bench.peers import OURS, PEERS
 from fastnn.bench.process import UnsupportedError, Worker, WorkerError, usable_cores
 from fastnn.bench.rows import Row
@@ -26,6 +28,7 @@ FASTNN, CEILING = "fastnn", "ceiling"
 LEAST_ROUNDS, MOST_ROUNDS = 5, 11
 LONG_CALL = 0.05  # seconds; a longer call needs none before it that warms up
 SETTLE = 0.004  # seconds that idle threads of the last turn get to stop spinning
+SLOW_TURN = 3  # so many times its share of the time a turn may take before it ends early
 
 
 class Spread(NamedTuple):
@@ -45,6 +48,7 @@ class Timing(NamedTuple):
     difference: float | None = None  # of its results from fastnn's, relative
     trials: dict[str, float] = {}  # about how long each of its variants takes  # noqa: RUF012
     reason: str | None = None  # why there is no time
+    growth: Spread | None = None  # its time beside busy processes over its time alone
 
 
 class Measurement(NamedTuple):
@@ -64,12 +68,20 @@ class Measurement(NamedTuple):
     ceiling_rate: float | None  # operations or bytes a second
 
 
+class Turn(NamedTuple):
+    """Calls of one turn."""
+
+    seconds: float  # of a call: the median
+    growth: float | None  # the mean beside busy processes over the mean without
+
+
 class Setup(NamedTuple):
     """Who takes part, with how many threads, for how long."""
 
     threads: int
     peers: Mapping[str, str]  # name in PEERS -> interpreter
     seconds: float  # for one row in one mode
+    busy: BusyCores | None = None  # whether every turn is repeated beside busy processes
 
 
 def median_and_quartiles(values: Sequence[float]) -> Spread:
@@ -122,8 +134,8 @@ class Session:
 
     def _start(self, name: str, module: str, python: str | None = None) -> None:
         log = self._folder / f"{name}.log"
-        options = {} if python is None else {"python": python}
-        worker = Worker(module, self.setup.threads, self._cores, log, **options)
+        python = python or sys.executable
+        worker = Worker(module, self.setup.threads, self._cores, log, python)
         self._workers[name] = worker
 
     def _greet(self, name: str) -> None:
@@ -268,12 +280,12 @@ class Session:
         mode: str,
         entries: dict[str, tuple[str, str, float]],
         timings: dict[str, Timing],
-    ) -> dict[str, list[float]]:
-        """Median seconds of a call, for each entry and round. Who fails drops out of entries."""
+    ) -> dict[str, list[Turn]]:
+        """What a call takes, for each entry and round. Who fails drops out of entries."""
         whole = sum(seconds for _, _, seconds in entries.values())
         count = int(min(max(self.setup.seconds / whole, LEAST_ROUNDS), MOST_ROUNDS))
         share = self.setup.seconds / count / len(entries)
-        turns: dict[str, list[float]] = {label: [] for label in entries}
+        turns: dict[str, list[Turn]] = {label: [] for label in entries}
         for turn in range(count):
             for label in list(entries)[:: -1 if turn % 2 else 1]:
                 name, variant, about = entries[label]
@@ -283,17 +295,27 @@ class Session:
                     "calls": max(1, int(share / about)),
                     "warm_up": int(about < LONG_CALL),
                 }
-                time.sleep(SETTLE)
                 try:
-                    turns[label].append(
-                        median(self._workers[name].ask("time", **request)["seconds"])
-                    )
+                    turns[label].append(self._turn(name, request, share))
                 except WorkerError as error:
                     if name in (FASTNN, CEILING):
                         raise
                     timings[label] = timings[label]._replace(reason=str(error))
                     del entries[label], turns[label]
         return turns
+
+    def _turn(self, name: str, request: Mapping[str, Any], share: float) -> Turn:
+        """A few calls; then, where that is asked for, some more beside busy processes."""
+        worker, most = self._workers[name], SLOW_TURN * share
+        time.sleep(SETTLE)
+        alone = worker.ask("time", **request, most=most)["seconds"]
+        if self.setup.busy is None or name == CEILING:
+            return Turn(median(alone), None)
+        with self.setup.busy.at_work():
+            time.sleep(SETTLE)
+            busy = worker.ask("time", **request, most=most)["seconds"]
+        # A short call is either not delayed at all or for a whole time slice: means, not medians.
+        return Turn(median(alone), mean(busy) / mean(alone))
 
     def _summary(
         self,
@@ -303,19 +325,22 @@ class Session:
         steps: int | None,
         timings: dict[str, Timing],
         entries: dict[str, tuple[str, str, float]],
-        turns: dict[str, list[float]],
+        turns: dict[str, list[Turn]],
     ) -> Measurement:
-        ours = turns[FASTNN]
+        ours = [turn.seconds for turn in turns[FASTNN]]
         for label in entries:
-            ratios = [theirs / own for theirs, own in zip(turns[label], ours, strict=True)]
+            theirs = [turn.seconds for turn in turns[label]]
+            ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
+            growth = [turn.growth for turn in turns[label] if turn.growth is not None]
             timings[label] = timings[label]._replace(
-                seconds=median_and_quartiles(turns[label]),
+                seconds=median_and_quartiles(theirs),
                 ratio=None if label == FASTNN else median_and_quartiles(ratios),
+                growth=median_and_quartiles(growth) if growth else None,
             )
         peak = timings.pop(CEILING)
         flops, moved = rows.flops(row, mode, steps), rows.traffic(row, mode)
         work = flops or moved
-        rates = [ceiling.amount(peak.variant) / seconds for seconds in turns[CEILING]]
+        rates = [ceiling.amount(peak.variant) / turn.seconds for turn in turns[CEILING]]
         fraction = None
         if work is not None:
             reached = [work / own / rate for own, rate in zip(ours, rates, strict=True)]

@@ -10,7 +10,7 @@ import numpy as np
 from fastnn import dispatch, layers, ops, threads
 from fastnn.bench import ours_networks
 from fastnn.bench.inputs import Arrays, prefixes
-from fastnn.bench.jobs import Job, Jobs, Unsupported, Work
+from fastnn.bench.jobs import Job, Jobs, Step, Unsupported, Work
 from fastnn.bench.layouts import keras_gradients, keras_weights, to_first, to_last
 from fastnn.bench.rows import (
     INFERENCE,
@@ -21,26 +21,31 @@ from fastnn.bench.rows import (
     PoolRow,
     RnnRow,
     Row,
+    is_one_layer,
 )
 from fastnn.types import RnnOutput, RnnWeights
 
 FORMATS = {"nhwc": "channels_last", "nchw": "channels_first"}
 
 
+def running() -> dict[str, str]:
+    """The backend, and its instruction set where it has one."""
+    name = dispatch.get_backend()
+    if name == "auto":
+        name = next(key for key, reason in dispatch.status().items() if reason is None)
+    facts = dispatch.load("bench", name).describe()
+    return {"backend": name} | {key: facts[key] for key in ("isa",) if key in facts}
+
+
 def prepare(count: int) -> str:
     """Limit the threads; version and what runs."""
     import fastnn
 
-    name = dispatch.get_backend()
-    if name == "auto":
-        name = next(key for key, reason in dispatch.status().items() if reason is None)
-    backend = dispatch.load("bench", name)
-    if name == "cython":
+    found = running()
+    if found["backend"] == "cython":
         threads.set_num_threads(count)
-    facts = backend.describe()
-    return (
-        f"{fastnn.__version__}, backend {name}{', ISA ' + facts['isa'] if 'isa' in facts else ''}"
-    )
+    isa = f", ISA {found['isa']}" if "isa" in found else ""
+    return f"{fastnn.__version__}, backend {found['backend']}{isa}"
 
 
 def jobs(row: Row, arrays: Arrays) -> Jobs:
@@ -99,6 +104,34 @@ def _op(row: RnnRow, arrays: Arrays) -> Job:
         INFERENCE: Work(infer, lambda y: {"y": y}),
         TRAINING: Work(train, trained, lambda: train(noise=False)),
     }
+
+
+def steps(row: Row, arrays: Arrays) -> dict[str, Step]:
+    """One layer in one direction, with each of the two things to keep."""
+    if not is_one_layer(row):
+        raise Unsupported("one recurrent layer in one direction is what is measured")
+    x, d_output, layer = arrays["x"], RnnOutput(arrays["dy"]), row.layers[0]
+    weights = RnnWeights(*(arrays.get(f"0.{name}") for name in RnnWeights._fields))
+
+    def step(keep: str) -> Step:
+        def forward() -> Any:
+            output, saved = ops.rnn_forward(
+                x, weights, cell=layer.cell, activation=layer.activation, keep=keep
+            )
+            return output.y, saved
+
+        def held(state: Any) -> int:
+            """Whole allocations: rows are padded, so an array is a view of what is held."""
+            _, saved = state
+            arrays = [a for a in (saved.c, saved.gates) if a is not None]
+            whole = [a if a.base is None else a.base for a in arrays]
+            return sum(a.nbytes for a in {id(a): a for a in whole}.values())
+
+        return Step(
+            forward, held, lambda state: (state, ops.rnn_backward(d_output, saved=state[1]))
+        )
+
+    return {f'keep="{keep}"': step(keep) for keep in ("gates", "states")}
 
 
 _LAYERS = {"simple_rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}

@@ -67,10 +67,18 @@ class Worker:
         Where its standard error goes.
     python : str
         The interpreter, of an environment that has the participant's library.
+    environment : mapping, optional
+        Variables beside those of this process.
     """
 
     def __init__(
-        self, module: str, threads: int, cores: list[int], log: Path, python: str = sys.executable
+        self,
+        module: str,
+        threads: int,
+        cores: list[int],
+        log: Path,
+        python: str = sys.executable,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.log = log
         config = {
@@ -80,16 +88,16 @@ class Worker:
             "root": str(ROOT),
             "path": sys.path if python == sys.executable else [],
         }
-        environment = {**os.environ, **{name: str(threads) for name in _LIMITS}}
+        variables = {**os.environ, **{name: str(threads) for name in _LIMITS}}
         # An idle OpenBLAS would spin beside the next participant for a long while.
-        environment["OPENBLAS_THREAD_TIMEOUT"] = "4"
+        variables |= {"OPENBLAS_THREAD_TIMEOUT": "4", **(environment or {})}
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
                 [python, "-c", _START, json.dumps(config)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=environment,
+                env=variables,
             )
 
     def send(self, do: str, **request: Any) -> None:

@@ -72,8 +72,26 @@ def _table(key: tuple[str, str, int], members: list[Measurement]) -> str:
     for cells in (head, *body):
         aligned = [text.rjust(w) for text, w in zip(cells, widths, strict=True)]
         lines.append("  ".join([cells[0].ljust(widths[0]), *aligned[1:]]))
-    lines += _notes(members)
+    lines += [*_notes(members), *_growth(members, labels)]
     return "\n".join(line for line in lines if line)
+
+
+def _growth(members: Sequence[Measurement], labels: Sequence[str]) -> list[str]:
+    """How much longer calls take beside busy processes, where that was measured."""
+    if not any(m.ours.growth for m in members):
+        return []
+    body = [["busy / alone", "fastnn", *labels]]
+    for m in members:
+        found = [m.ours, *(m.peers.get(label) for label in labels)]
+        body.append([m.row, *(_spread(t.growth if t else None) for t in found)])
+    widths = [max(map(len, column)) for column in zip(*body, strict=True)]
+    return [
+        "  ".join(
+            text.rjust(w) if i else text.ljust(w)
+            for i, (text, w) in enumerate(zip(cells, widths, strict=True))
+        )
+        for cells in body
+    ]
 
 
 def _unit(members: Sequence[Measurement]) -> str:
@@ -94,8 +112,11 @@ def _own(m: Measurement) -> list[str]:
 def _cell(timing: Timing | None) -> str:
     if timing is None or timing.ratio is None:
         return "differs" if timing and timing.difference else "-"
-    middle, low, high = timing.ratio
-    return f"{middle:.2f} [{low:.2f} {high:.2f}]"
+    return _spread(timing.ratio)
+
+
+def _spread(spread: Spread | None) -> str:
+    return "-" if spread is None else f"{spread.median:.2f} [{spread.low:.2f} {spread.high:.2f}]"
 
 
 def _notes(members: Sequence[Measurement]) -> list[str]:
@@ -123,6 +144,11 @@ def document(
     measurements: Iterable[Measurement], versions: Mapping[str, str], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Everything, for a file: raw numbers with the machine that gave them."""
+    return {**circumstances(versions, settings), "results": [_plain(m) for m in measurements]}
+
+
+def circumstances(versions: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The machine, what ran, and how: what a file of results begins with."""
     return {
         "format": FORMAT,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -131,7 +157,6 @@ def document(
         "python": platform.python_version(),
         "versions": dict(versions),
         "settings": dict(settings),
-        "results": [_plain(m) for m in measurements],
     }
 
 
@@ -148,7 +173,7 @@ def _plain(m: Measurement) -> dict[str, Any]:
 
 def _timing(timing: Timing) -> dict[str, Any]:
     fields = timing._asdict()
-    for name in ("seconds", "ratio"):
+    for name in ("seconds", "ratio", "growth"):
         fields[name] = fields[name] and fields[name]._asdict()
     if fields["difference"] == math.inf:  # JSON has no infinity
         fields["difference"] = "inf"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 INFERENCE, TRAINING = "inference", "training"
 
@@ -198,6 +198,16 @@ def _tuples(value: Any) -> Any:
 _KINDS: dict[str, Any] = {
     kind.__name__: kind for kind in (RnnRow, ConvRow, PoolRow, DenseRow, EpochRow)
 }
+
+
+def is_one_layer(row: Row) -> TypeGuard[RnnRow]:
+    """Whether the row is one plain recurrent layer in one direction."""
+    return (
+        isinstance(row, RnnRow)
+        and row.plain
+        and len(row.layers) == 1
+        and not row.layers[0].bidirectional
+    )
 
 
 def out_size(row: ConvRow | PoolRow) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ the library prints goes to standard error.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.bench import memory
 from fastnn.bench.jobs import Jobs, Unsupported, Work
 from fastnn.bench.rows import from_json
 
@@ -48,11 +50,14 @@ def serve(module: str, threads: int) -> None:
                 work = jobs[request["variant"]][request["mode"]]
                 save(request["path"], work.checked())
                 answer({})
+            elif request["do"] == "memory":
+                answer(memory.of_row(participant, request))
             elif request["do"] == "try":
                 answer({"seconds": attempt(jobs[request["variant"]][request["mode"]])})
             else:
                 work = jobs[request["variant"]][request["mode"]]
-                answer({"seconds": timed(work.call, request["calls"], request["warm_up"])})
+                most = request.get("most", math.inf)
+                answer({"seconds": timed(work.call, request["calls"], request["warm_up"], most)})
         except Unsupported as reason:
             answer({"unsupported": str(reason)})
         except Exception as error:
@@ -83,12 +88,12 @@ def attempt(work: Work) -> float:
     return min(found)
 
 
-def timed(call: Callable[[], Any], calls: int, warm_up: int) -> list[float]:
-    """Seconds of each of so many calls."""
+def timed(call: Callable[[], Any], calls: int, warm_up: int, most: float = math.inf) -> list[float]:
+    """Seconds of each of so many calls; none starts when there was one and ``most`` is over."""
     for _ in range(warm_up):
         call()
-    seconds = []
-    for _ in range(calls):
+    seconds: list[float] = []
+    while len(seconds) < calls and not (seconds and sum(seconds) > most):
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)

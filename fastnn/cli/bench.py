@@ -16,12 +16,14 @@ from fastnn.cli import options
 from fastnn.cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from fastnn.bench.busy import BusyCores
     from fastnn.bench.measure import Measurement
 
 HELP = "time fastnn against PyTorch, JAX, TensorFlow and ONNX Runtime, where they are installed"
 
-GROUPS = ("recurrent", "conv", "pool", "dense", "epoch", "all", "gpu")
+GROUPS = ("recurrent", "conv", "pool", "dense", "epoch", "all", "options", "memory", "gpu")
 DEFAULT_SECONDS = 1.2
+CHOICES = ("FASTNN_BACKEND", "FASTNN_ISA", "FASTNN_WINOGRAD")  # what decides which kernels run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=GROUPS,
         default="all",
-        help="which rows (default: all, on the CPU; gpu: against cuDNN through PyTorch)",
+        help="which rows (default: all, on the CPU; options: what each option of a recurrent layer "
+        "costs; memory: what a training step of one holds; gpu: against cuDNN through PyTorch)",
     )
     parser.add_argument("--rows", type=_names, default=(), help="only these, by name: a,b")
     parser.add_argument(
@@ -61,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=options.positive,
         default=0,
         metavar="N",
-        help="keep N cores busy with another process each meanwhile",
+        help="repeat every turn while N cores are kept busy by another process each, and tell how "
+        "much longer it takes",
     )
     parser.add_argument(
         "--limit",
@@ -98,8 +102,11 @@ def run(args: argparse.Namespace) -> int:
     """Verify, time, tell; 1 if a peer's results differ from fastnn's."""
     if args.group == "gpu":
         return _run_gpu(args)
+    if args.group in ("options", "memory"):
+        return _run_recurrent(args)
     # Here and not above: the other commands need none of it.
     from fastnn.bench import inputs, report
+    from fastnn.bench.busy import BusyCores
     from fastnn.bench.process import WorkerError, usable_cores
     from fastnn.bench.rows import select
 
@@ -107,38 +114,90 @@ def run(args: argparse.Namespace) -> int:
         chosen = select(args.group, args.rows)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    most = len(usable_cores())
-    if max(args.threads) > most:
-        raise UsageError(f"--threads {max(args.threads)} on {most} cores; at most {most} is needed")
+    _check_threads(args.threads)
     peers = find_peers(args.peers, args.python)
     outputs = {
         suffix: _target(getattr(args, suffix) or Path("runs/bench") / f"{args.group}.{suffix}")
         for suffix in ("json", "png")
     }
-    print(f"cpu      {report.cpu_model()}, {most} cores")
+    print(f"cpu      {report.cpu_model()}, {len(usable_cores())} cores")
     if any(group == "epoch" for group, _ in chosen):
         print(f"epochs   on {inputs.epoch_data()}")
     versions: dict[str, str] = {}
     with ExitStack() as stack:
-        for core in usable_cores()[: args.busy]:
-            stack.enter_context(_busy(core))
+        cores = usable_cores()[: args.busy]
+        busy = stack.enter_context(BusyCores(cores)) if cores else None
         found: list[Measurement] = []
         failed = False
         try:
-            for measurement in _measure(args, chosen, peers, versions):
+            for measurement in _measure(args, chosen, peers, versions, busy):
                 found.append(measurement)
         except WorkerError as error:
             failed = True
             print(f"fastnn bench: {error}", file=sys.stderr)
     print()
     print(report.tables(found))
-    settings = {"seconds": args.time_per_row, "busy": args.busy, "group": args.group}
-    document = report.document(found, versions, settings)
+    document = report.document(found, versions, _settings(args))
     _write(outputs["json"], outputs["png"], found, document)
     differing = [(m.row, name) for m in found for name, t in m.peers.items() if _differs(t)]
     for row, name in differing:
         print(f"fastnn bench: {name} differs from fastnn on {row}", file=sys.stderr)
     return 1 if differing or failed else 0
+
+
+def _run_recurrent(args: argparse.Namespace) -> int:
+    """What options cost, or what a training step holds: rows of one recurrent layer."""
+    from fastnn.bench import memory, options, report
+    from fastnn.bench.process import WorkerError
+    from fastnn.bench.rows import is_one_layer, select
+
+    of_memory = args.group == "memory"
+    reason = memory.unavailable() if of_memory else None
+    if reason is not None:
+        raise UsageError(f"bench memory: {reason}")
+    try:
+        chosen = [row for _, row in select("recurrent", args.rows) if is_one_layer(row)]
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if not chosen:
+        raise UsageError(
+            f"--rows {','.join(args.rows)}; one plain layer in one direction is needed"
+        )
+    _check_threads(args.threads)
+    target = _target(args.json or Path("runs/bench") / f"{args.group}.json")
+    head = report.circumstances({}, _settings(args))
+    print(f"cpu      {head['cpu']}, {head['cores']} cores")
+    print(f"fastnn   {', '.join(f'{k} {v}' for k, v in head['settings']['running'].items())}")
+    try:
+        if of_memory:
+            peers = find_peers(args.peers, args.python)
+            return memory.run(chosen, max(args.threads), peers, head, target)
+        return options.run(chosen, args.threads, args.time_per_row, head, target)
+    except WorkerError as error:
+        print(f"fastnn bench: {error}", file=sys.stderr)
+        return 1
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """How this command was called, and what of fastnn runs."""
+    from fastnn.bench import ours
+
+    return {
+        "group": args.group,
+        "seconds": args.time_per_row,
+        "busy": args.busy,
+        "threads": list(args.threads),
+        "running": ours.running(),
+        "environment": {name: os.environ[name] for name in CHOICES if name in os.environ},
+    }
+
+
+def _check_threads(counts: tuple[int, ...]) -> None:
+    from fastnn.bench.process import usable_cores
+
+    most = len(usable_cores())
+    if max(counts) > most:
+        raise UsageError(f"--threads {max(counts)} on {most} cores; at most {most} is needed")
 
 
 def _run_gpu(args: argparse.Namespace) -> int:
@@ -161,13 +220,17 @@ def _differs(timing: Any) -> bool:
 
 
 def _measure(
-    args: argparse.Namespace, chosen: Any, peers: dict[str, str], versions: dict[str, str]
+    args: argparse.Namespace,
+    chosen: Any,
+    peers: dict[str, str],
+    versions: dict[str, str],
+    busy: BusyCores | None,
 ) -> Iterable[Measurement]:
     from fastnn.bench.measure import CEILING, Session, Setup
 
     for threads in args.threads:
         progress = _Progress(threads, len(chosen))
-        with Session(Setup(threads, peers, args.time_per_row), progress.say) as session:
+        with Session(Setup(threads, peers, args.time_per_row, busy), progress.say) as session:
             for name, version in session.versions.items():
                 if name not in versions and name != CEILING:
                     versions[name] = version
@@ -194,22 +257,6 @@ class _Progress:
     def clear(self) -> None:
         if self.terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def _busy(core: int) -> subprocess.Popen[bytes]:
-    """A process that computes on one core for as long as the ``with`` block lasts."""
-
-    class Busy(subprocess.Popen):  # type: ignore[type-arg]
-        def __exit__(self, *details: Any) -> None:
-            self.kill()
-            super().__exit__(*details)
-
-    code = (
-        "import os, sys\n"
-        "if hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, [int(sys.argv[1])])\n"
-        "while os.getppid() == int(sys.argv[2]): sum(range(100_000))"
-    )
-    return Busy([sys.executable, "-c", code, str(core), str(os.getpid())])
 
 
 # --------------------------------------------------------------------------- peers, files

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.bench.inputs import Arrays, prefixes
-from fastnn.bench.jobs import Job, Jobs, Unsupported, Work
+from fastnn.bench.jobs import Job, Jobs, Step, Unsupported, Work
 from fastnn.bench.layouts import (
     TORCH_GATES,
     conv_to_first,
@@ -27,6 +27,7 @@ from fastnn.bench.rows import (
     PoolRow,
     RnnRow,
     Row,
+    is_one_layer,
     layer_inputs,
 )
 
@@ -130,6 +131,43 @@ def _recurrent(row: RnnRow, arrays: Arrays, batch_first: bool) -> Job:
 
     forward = packed if row.ragged else plain
     return _job(forward, x, dy, parameters, order, gradients)
+
+
+def steps(row: Row, arrays: Arrays) -> dict[str, Step]:
+    """A module and its tape."""
+    if not is_one_layer(row):
+        raise Unsupported("one plain recurrent layer in one direction is what is measured")
+    (module,) = _modules(row, arrays, batch_first=False)[0]
+    x, dy = _tensor(arrays["x"]).requires_grad_(), _tensor(arrays["dy"])
+    leaves = [x, *module.parameters()]
+
+    def forward() -> Any:
+        """y, and the storages that the tape holds, by address."""
+        storages: dict[int, int] = {}
+
+        def pack(tensor: Any) -> Any:
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        for leaf in leaves:
+            leaf.grad = None
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output = module(x)
+        return output, storages
+
+    def held(state: Any) -> int:
+        (y, final), storages = state
+        outside = [*leaves, y, *(final if isinstance(final, tuple) else (final,))]
+        known = {tensor.untyped_storage().data_ptr() for tensor in outside}
+        return sum(size for at, size in storages.items() if at not in known)
+
+    def backward(state: Any) -> Any:
+        (y, _), _ = state
+        y.backward(dy)
+        return state, [leaf.grad for leaf in leaves]
+
+    return {"module": Step(forward, held, backward)}
 
 
 _MODULES = {"simple_rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
