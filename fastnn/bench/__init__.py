@@ -9,6 +9,9 @@
 `fastnn.bench.process`    the other end of its pipe
 `fastnn.bench.compare`    whether two participants computed the same
 `fastnn.bench.measure`    the turns, and what they took
+`fastnn.bench.busy`       processes that keep cores busy meanwhile
+`fastnn.bench.options`    what the options of a recurrent layer cost
+`fastnn.bench.memory`     what a training step of a recurrent layer holds
 `fastnn.bench.report`     tables; `fastnn.bench.chart`: the picture
 ========================  ==========================================================================
 
