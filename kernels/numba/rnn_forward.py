@@ -198,6 +198,11 @@ def _forward(cell, R, in_shared):
                         if has_c:
                             c_end[u] = c_new
                         hm[e] = h_new * drop[u] if has_drop else h_new
+                    elif (
+                        S > 0 and keep_gates
+                    ):  # not specified, but never a NaN that was lying there
+                        for s in range(S):
+                            gates[(n * S + s) * H + j] = 0
                     y[n * H + j] = item_or_zero(h_end, u, bits & LIVE)
                     if keep_c:
                         all_c[n * H + j] = item_or_zero(c_end, u, bits & LIVE)
