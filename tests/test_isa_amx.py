@@ -30,6 +30,8 @@ SIZES = {
     "above": Case(T=3, B=33, I=33, H=97),
     "odd_blocks": Case(T=3, B=48, I=80, H=80),
     "few_rows": Case(T=6, B=9, I=64, H=128),
+    "one_row": Case(T=70, B=1, I=64, H=64),
+    "three_rows": Case(T=40, B=3, I=100, H=97, reverse=True, lengths="uneven"),
     "long_sums": Case(T=2, B=48, I=200, H=700),
     "chunks": Case(T=9, B=130, I=28, H=70),
 }
@@ -87,7 +89,7 @@ def test_errors_are_those_of_fma(cell):
         assert amx <= 1.1 * fma
 
 
-@pytest.mark.parametrize("name", ["below", "above", "few_rows", "chunks"])
+@pytest.mark.parametrize("name", ["below", "above", "few_rows", "one_row", "three_rows", "chunks"])
 def test_the_same_bits_for_any_number_of_threads(cell, name):
     problem = make(SIZES[name], cell, np.float32)
     found = []
