@@ -90,6 +90,28 @@ def rnn_forward(
     TypeError, ValueError
         Wrong dtype, rank or size; a rate outside ``[0, 1)``; noise without a seed; lengths outside
         ``0 .. T``; an unknown cell, activation or keep.
+
+    Notes
+    -----
+    Memory. Beyond x, weights, initial and y, ``saved`` holds ``n T B Hp`` numbers of x's dtype; Hp
+    is H, on the backend cython rounded up to 64 bytes, and n is
+
+    ==========  ==========  ======  ======================  =====================
+    keep        simple_rnn  lstm    gru, reset_after=False  gru, reset_after=True
+    ==========  ==========  ======  ======================  =====================
+    "gates"     0           5       3                       4
+    "states"    0           1       0                       0
+    ==========  ==========  ======  ======================  =====================
+
+    (one of the five is c, which is also ``states[1]``). The backend cython needs a work area
+    besides, of at most about
+
+        1.5 V Hp (Hp + Ip) + 5 B (2 Hp + Ip)
+
+    numbers during the call, with V = 1 for simple_rnn, else 4, and Ip = I rounded up to 64 bytes;
+    with a batch of 8 or less ``min(256, T B) (V Hp + Ip)`` more. Without the tile unit (AMX) the
+    packed weights take V Hp (Hp + Ip). Up to three work areas, of at most 32 MB each, are kept for
+    the next call.
     """
     call = _checked(
         x,
@@ -253,6 +275,22 @@ def rnn_backward(d_output: RnnOutput, saved: RnnSaved, *, need_dx: bool = True) 
     ------
     TypeError, ValueError
         If ``saved`` is not of `rnn_forward`, or ``d_output`` does not match its output.
+
+    Notes
+    -----
+    Memory. Time is cut into chunks of R pairs of a step and a row, R from 128 to 1,024 but not
+    under B nor over T B. The work area of the backend cython is at most about, in numbers of x's
+    dtype and with the letters of `rnn_forward`,
+
+        2.5 V Hp (Hp + Ip) + 3 R (V Hp + Hp + Ip) + 8 B Hp + 192 R threads
+
+    (the weights packed and the sums of their gradients; a chunk's gradients of the gates, its h and
+    x, each twice; states; without the tile unit 2, 2, 8 and 0 instead of 2.5, 3, 8 and 192). With
+    ``keep="states"`` a chunk's gates are computed again, for
+
+        V Hp (H + I) + R (5 Hp + Ip)
+
+    more. Gradients of gates for all T are never held.
     """
     return _checked_backward(d_output, saved).rnn_backward(d_output, saved, need_dx)
 
