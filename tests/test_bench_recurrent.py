@@ -83,6 +83,7 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
         document = json.loads(target.read_text())
         assert len(document["results"]) == count and document["settings"]["group"] == group
         assert document["settings"]["running"] == ours.running()
+        assert "backend" in document["versions"]["fastnn"]
         assert "tiny" in capsys.readouterr().out
     assert cli.main(["bench", "options", "--rows", "whole"]) == 2
     assert "one direction" in capsys.readouterr().err

@@ -113,7 +113,9 @@ def unavailable() -> str | None:
     return None
 
 
-def measure(row: RnnRow, threads: int, peers: Mapping[str, str]) -> Iterator[Held]:
+def measure(
+    row: RnnRow, threads: int, peers: Mapping[str, str], versions: dict[str, str] | None = None
+) -> Iterator[Held]:
     """Each variant of fastnn, then of the peers that can tell.
 
     Parameters
@@ -122,6 +124,8 @@ def measure(row: RnnRow, threads: int, peers: Mapping[str, str]) -> Iterator[Hel
     threads : int
     peers : mapping
         Name in `PEERS` -> interpreter.
+    versions : dict, optional
+        Gets what each participant calls itself.
 
     Raises
     ------
@@ -145,7 +149,7 @@ def measure(row: RnnRow, threads: int, peers: Mapping[str, str]) -> Iterator[Hel
                 log = Path(folder) / "log"
                 worker = Worker(module, threads, cores, log, python, _GLIBC)
                 try:
-                    worker.ask("prepare")
+                    version = worker.ask("prepare")["version"]
                     answer = worker.ask("memory", variant=variant, **request)
                 except UnsupportedError:
                     break
@@ -154,6 +158,8 @@ def measure(row: RnnRow, threads: int, peers: Mapping[str, str]) -> Iterator[Hel
                 if variant is None:
                     variants = list(answer["variants"])
                 else:
+                    if versions is not None:
+                        versions[name] = version
                     yield Held(row.name, name, variant, **answer, outputs=outputs)
 
 
@@ -168,7 +174,7 @@ def run(
     print(f"{'row':<14}{'participant':<24}{'held':>18}{'resident':>18}{'peak':>18}")
     for row in chosen:
         first = None
-        for one in measure(row, threads, peers):
+        for one in measure(row, threads, peers, head["versions"]):
             found.append(one)
             first = first or one
             print(_line(one, first), flush=True)

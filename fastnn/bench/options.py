@@ -151,8 +151,10 @@ def _job(
 # --------------------------------------------------------------------------- the command
 
 
-def measure(row: RnnRow, threads: int, seconds: float) -> Iterator[Cost]:
-    """Every option in every mode, each checked first.
+def measure(
+    row: RnnRow, threads: int, seconds: float, versions: dict[str, str] | None = None
+) -> Iterator[Cost]:
+    """Every option in every mode, each checked first; ``versions`` gets fastnn's.
 
     Raises
     ------
@@ -164,7 +166,9 @@ def measure(row: RnnRow, threads: int, seconds: float) -> Iterator[Cost]:
         np.savez(path, allow_pickle=False, **inputs.make(row))
         worker = Worker(__name__, threads, usable_cores()[:threads], Path(folder) / "log")
         try:
-            worker.ask("prepare")
+            version = worker.ask("prepare")["version"]
+            if versions is not None:
+                versions["fastnn"] = version
             variants = worker.ask("load", row=rows.to_json(row), path=str(path))["variants"]
             for mode in (INFERENCE, TRAINING):
                 names = [name for name, modes in variants.items() if mode in modes]
@@ -209,7 +213,7 @@ def run(
     print("\ntime over that of the plain call [quartiles]; lengths: for an equal number of steps")
     for threads in counts:
         for row in chosen:
-            for cost in measure(row, threads, seconds):
+            for cost in measure(row, threads, seconds, head["versions"]):
                 found.append(cost)
                 print(_line(cost), flush=True)
     print()

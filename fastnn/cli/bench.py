@@ -164,6 +164,8 @@ def _run_recurrent(args: argparse.Namespace) -> int:
             f"--rows {','.join(args.rows)}; one plain layer in one direction is needed"
         )
     _check_threads(args.threads)
+    if of_memory:
+        args.threads = (max(args.threads),)
     target = _target(args.json or Path("runs/bench") / f"{args.group}.json")
     head = report.circumstances({}, _settings(args))
     print(f"cpu      {head['cpu']}, {head['cores']} cores")
