@@ -93,7 +93,12 @@ def _recurrent(row: RecurrentRow, copies: list[dict[str, Any]]) -> Job:
 
 def _conv(row: ConvRow, copies: list[dict[str, Any]]) -> Job:
     s = row.shape
-    options: dict[str, Any] = {"strides": s.stride, "padding": s.pad, "dilation": s.dilation, "groups": s.groups}
+    options: dict[str, Any] = {
+        "strides": s.stride,
+        "padding": s.pad,
+        "dilation": s.dilation,
+        "groups": s.groups,
+    }
 
     def run(k: int) -> tuple[Any, ...]:
         a = copies[k]
