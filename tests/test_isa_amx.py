@@ -1,4 +1,4 @@
-"""Recurrent products on the tile unit: every option at sizes that go there, and numbers that do not split."""
+"""Recurrent products on the tile unit: every option at sizes that go there; what does not split."""
 
 from __future__ import annotations
 

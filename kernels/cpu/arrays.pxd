@@ -17,7 +17,7 @@ cdef inline long step(cnp.ndarray a, int axis) noexcept:
 
 
 cdef inline bint whole_strides(cnp.ndarray a) noexcept:
-    """Whether it is aligned and every stride is a number of whole items, unlike in a packed record."""
+    """Whether it is aligned and its strides are whole items: not so in a packed record."""
     cdef int axis
     if not cnp.PyArray_ISALIGNED(a):
         return False

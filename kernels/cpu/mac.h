@@ -16,7 +16,7 @@
  *
  * mr and nv are compile-time constants after inlining, so the loops over i and v vanish. With 32
  * registers 6 x 4 leaves 8 for b and the broadcast; with 16 a 3 x 4 tile (12 + 3 broadcasts + 1 of b)
- * and 6 x 2 (12 + 2 of b + 1 broadcast) just fit: hence MAC_ROWS, and hence two orders of the loops.
+ * and 6 x 2 or 4 x 3 (12 + 2 or 3 of b + 1 broadcast) just fit: hence MAC_ROWS, and two orders of the loops.
  */
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -46,7 +46,7 @@ FNN_INLINE void mac_ahead(const int mr, const int nv, const int v0, vec (*restri
 {
     for (long k = 0; k < K; k++) {
         if (ahead.at) __builtin_prefetch(ahead.at + k * ahead.stride, 0, 2);
-        if (VREGS >= 32 || nv <= 2) {
+        if (VREGS >= 32 || nv <= 3) {
             vec bv[4];
             UNROLL for (int v = 0; v < nv; v++) bv[v] = vload(b + v * VL);
             UNROLL for (int i = 0; i < mr; i++) {
