@@ -25,8 +25,6 @@ MOVE = re.compile(r"v(?:mov|broadcast|p?xor)|prefetch")
 STACK = re.compile(r"\(%[re]sp[,)]")
 FRAME = re.compile(r"\(%[re]bp[,)]")
 
-# Loops that are known to spill, by ISA and function.
-
 
 class Line(NamedTuple):
     """One instruction."""
