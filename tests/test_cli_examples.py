@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import fastnn
-from fastnn import cli
+from fastnn import cli, dispatch
 from fastnn.cli import examples
 
 PROGRAM = '''"""{number}. {title}
@@ -38,6 +38,7 @@ def programs(tmp_path, monkeypatch):
         (place / f"{number:02}_{name}.py").write_text(text)
     monkeypatch.setattr(examples, "folder", lambda: place)
     monkeypatch.delenv("FASTNN_BACKEND", raising=False)
+    monkeypatch.setattr(dispatch, "_selected", dispatch._selected)  # --backend sets it
     return place
 
 

@@ -43,7 +43,7 @@ def make_safe():
 
     def array(self, shape, dtype, alignment=None):
         if shape == 0 or alignment is not None or not isinstance(dtype, np.dtype):
-            return original(self, shape, dtype, alignment)
+            return original(self, shape, dtype, *(() if alignment is None else (alignment,)))
         caller = sys._getframe(1)
         line = caller.f_code.co_filename, caller.f_lineno
         with _allocating:
