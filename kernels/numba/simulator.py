@@ -16,6 +16,7 @@ import numpy as np
 
 _one_at_a_time = threading.RLock()  # the simulator runs a single kernel
 _allocating = threading.Lock()
+_swapped: list = []  # the files where `cuda` is the simulated module, and its names there
 
 
 @contextmanager
@@ -31,13 +32,40 @@ def running():
             sys.setswitchinterval(interval)
 
 
+@contextmanager
+def _swapped_cuda_module(fn, fake):
+    """Lets ``cuda`` mean the simulated module in the file of a kernel or device function.
+
+    The simulator does so around each call of a device function, and so takes the name back while
+    other threads still run it. Here the name stays until the kernel, the outermost call, has ended.
+    """
+    from numba import cuda
+
+    names = fn.__globals__
+    with _allocating:
+        outermost = not _swapped
+        found = [name for name, value in list(names.items()) if value is cuda]
+        if found or outermost:
+            _swapped.append((names, found))
+        names.update(dict.fromkeys(found, fake))
+    try:
+        yield
+    finally:
+        if outermost:
+            for names, found in _swapped:
+                names.update(dict.fromkeys(found, cuda))
+            _swapped.clear()
+
+
 def make_safe():
-    """Let the threads of a block agree on their static shared arrays.
+    """Let the threads of a block agree on their static shared arrays, and on what ``cuda`` is.
 
     The simulator knows an array by the line that asks for it, and two threads that ask at the same
     time get one each. Here they wait for each other.
     """
-    from numba.cuda.simulator import kernelapi
+    from numba.cuda.simulator import kernel, kernelapi
+
+    kernel.swapped_cuda_module = _swapped_cuda_module
 
     original = kernelapi.FakeCUDAShared.array
 
