@@ -12,17 +12,10 @@ import cupy
 import numpy as np
 
 from fastnn.kernels.cells import CELLS, saved_planes
-from fastnn.kernels.cuda import loader
+from fastnn.kernels.cuda import loader, rnn_variants
 from fastnn.kernels.cuda.launch import NULL, THREADS, pointer, wide
 
 _ZONE_NONE, _ZONE_NOISE, _ZONE_MEAN = range(3)
-
-
-def cell_code(spec: Any) -> int:
-    """``FNN_CELL`` of rnn_base.cuh."""
-    if spec.cell == "gru":
-        return 2 if spec.reset_after else 3
-    return {"simple_rnn": 0, "lstm": 1}[spec.cell]
 
 
 def dense(a: Any, dtype: Any = None) -> Any:
@@ -53,12 +46,9 @@ class Call:
         self.lstm = spec.cell == "lstm"
         self.batch_major = abs(x.strides[0]) < abs(x.strides[1])
         self.ragged = spec.lengths is not None or spec.mask is not None  # some rows may not step
-        self.cell = cell_code(spec)
-        self.defines = {
-            "FNN_DTYPE": loader.dtype_code(x.dtype),
-            "FNN_CELL": self.cell,
-            "FNN_RELU": int(spec.activation == "relu"),
-        }
+        self.cell = rnn_variants.cell_code(spec.cell, spec.reset_after)
+        self.relu = spec.activation == "relu"
+        self.defines = rnn_variants.defines(self.cell, x.dtype, self.relu)
         h0, c0 = initial if self.lstm and initial is not None else (initial, None)
         self.h0, self.c0 = dense(h0), dense(c0)
         self._lengths = dense(spec.lengths, np.int64)

@@ -6,8 +6,8 @@
     k3   one cuBLAS product and one pointwise kernel a step: any size, any card
 
 Each shape of k0 to k2 that fits the card (`rnn_shapes`) is given a time by a rough model of a
-step, and the least wins. The model's constants are estimates from data sheets, not measurements;
-only their order decides. ``FASTNN_CUDA_RNN=k0`` .. ``k3`` names a kernel; where it cannot run, the
+step, and the least wins. The model's constants (`Model`) are estimates from data sheets, not
+measurements; only their order decides. ``python -m fastnn bench gpu-steps`` measures what they predict. ``FASTNN_CUDA_RNN=k0`` .. ``k3`` names a kernel; where it cannot run, the
 next one that can does, with the reason in ``Plan.reasons``.
 """
 
@@ -19,14 +19,33 @@ from typing import NamedTuple
 from fastnn.kernels.cuda.rnn_shapes import Card, Plan, Work, shapes
 
 KERNELS = ("k0", "k1", "k2", "k3")
-_LAUNCH_US = 9.0  # of one step of k3 from Python: a product and a kernel
-_EXCHANGE_US = {"k0": 0.05, "k1": 0.6, "k2": 1.3}
-_POINTWISE_US = 0.25
-_GIGAHERTZ = 1.5
-_L2_BYTES = 48  # a clock and multiprocessor, while few ask
-_L2_READERS = 80  # multiprocessors that together exhaust L2
-_SHARED_BYTES = 128  # a clock and multiprocessor
-_TENSOR_CLOCKS = 2  # of one instruction of 16 x 8 numbers, a multiprocessor
+
+
+class Model(NamedTuple):
+    """The constants of the model of a step: to replace by measured ones, all together or one."""
+
+    launch_us: float = 9.0  # of one step of k3 from Python: a product and a kernel
+    block_us: float = 0.05  # the barrier of k0
+    cluster_us: float = 0.6  # the exchange of k1, with its barrier
+    grid_us: float = 1.3  # the exchange of k2, through flags
+    pointwise_us: float = 0.25  # the cell, a row of a thread
+    gigahertz: float = 1.5
+    # Of float32 and float64 lanes, the part that the product of numbers keeps busy; of cuBLAS.
+    lanes_used: float = 0.5
+    lanes_used_k3: float = 0.6
+    tensor_lanes: float = 8.0  # of cuBLAS on tensor cores, times the lanes
+    tensor_clocks: float = 2.0  # of one instruction of 16 x 8 numbers, a multiprocessor
+    shared_bytes: float = 128.0  # a clock and multiprocessor
+    l2_bytes: float = 48.0  # the same, while few ask
+    l2_readers: float = 80.0  # multiprocessors that together exhaust L2
+    cluster_processors: float = 0.9  # of the card: a cluster lies within a group of them
+
+    def exchange_us(self, kernel: str) -> float:
+        """Of a kernel's step, what the model counts for its blocks to meet."""
+        return {"k0": self.block_us, "k1": self.cluster_us, "k2": self.grid_us}[kernel]
+
+
+MODEL = Model()
 
 
 class Refusal(NamedTuple):
@@ -38,7 +57,11 @@ class Refusal(NamedTuple):
 
 
 def choose(
-    card: Card, work: Work, wanted: str | None = None, refusals: tuple[Refusal, ...] = ()
+    card: Card,
+    work: Work,
+    wanted: str | None = None,
+    refusals: tuple[Refusal, ...] = (),
+    model: Model = MODEL,
 ) -> Plan:
     """The plan for a call.
 
@@ -50,6 +73,7 @@ def choose(
         A kernel to take if it can run.
     refusals : tuple of Refusal
         What the driver did not launch.
+    model : Model
 
     Raises
     ------
@@ -60,23 +84,25 @@ def choose(
         raise ValueError(
             f"[rnn_forward] FASTNN_CUDA_RNN is {wanted!r}; one of {', '.join(KERNELS)} is needed"
         )
-    return _choose(card, work, wanted, refusals)
+    return _choose(card, work, wanted, refusals, model)
 
 
 @lru_cache(maxsize=1024)
-def _choose(card: Card, work: Work, wanted: str | None, refusals: tuple[Refusal, ...]) -> Plan:
+def _choose(
+    card: Card, work: Work, wanted: str | None, refusals: tuple[Refusal, ...], model: Model
+) -> Plan:
     reasons = [f"{r.kernel} of {r.blocks} blocks was refused: {r.why}" for r in refusals]
     refused = {(r.kernel, r.blocks) for r in refusals}
     best: dict[str, Plan] = {}
     for kernel in KERNELS[:3]:
         reason = _why_not(kernel, card)
         found = () if reason else shapes(kernel, card, work)
-        plans = [_timed(card, work, p) for p in found if (kernel, p.blocks) not in refused]
+        plans = [timed(card, work, p, model) for p in found if (kernel, p.blocks) not in refused]
         if plans:
             best[kernel] = min(plans, key=lambda plan: plan.step_us)
         else:
             reasons.append(f"{kernel}: {reason or _too_large(kernel, card, work)}")
-    best["k3"] = Plan("k3", step_us=_step_us_k3(card, work))
+    best["k3"] = timed(card, work, Plan("k3"), model)
     if wanted is not None:
         order = KERNELS[KERNELS.index(wanted) :]
         chosen = next(best[kernel] for kernel in order if kernel in best)
@@ -109,34 +135,36 @@ def _too_large(kernel: str, card: Card, work: Work) -> str:
 # --------------------------------------------------------------------------- the model of a step
 
 
-def _timed(card: Card, work: Work, plan: Plan) -> Plan:
-    """With the microseconds of a step, times the rounds that it takes to run all teams."""
+def timed(card: Card, work: Work, plan: Plan, model: Model = MODEL) -> Plan:
+    """A plan with the microseconds of a step, times the rounds that it takes to run all teams."""
+    if plan.kernel == "k3":
+        return plan._replace(step_us=_step_us_k3(card, work, model))
     passes = plan.rows // plan.pass_rows
     everywhere = min(plan.blocks * plan.teams, card.processors)
-    crowd = max(1.0, everywhere / _L2_READERS)
+    crowd = max(1.0, everywhere / model.l2_readers)
     shared = passes * (plan.shared_weights + plan.vector_reads)
     l2 = passes * plan.rest_weights
     if plan.kernel == "k2":
         l2 += plan.rows * work.K * work.itemsize
     arithmetic: float = passes * plan.arithmetic
     if work.tensor:
-        arithmetic *= _TENSOR_CLOCKS
+        arithmetic *= model.tensor_clocks
     else:
-        arithmetic /= 0.5 * (card.double_lanes if work.itemsize == 8 else card.lanes)
-    clocks = max(arithmetic, shared / _SHARED_BYTES) + l2 / _L2_BYTES * crowd
+        arithmetic /= model.lanes_used * (card.double_lanes if work.itemsize == 8 else card.lanes)
+    clocks = max(arithmetic, shared / model.shared_bytes) + l2 / model.l2_bytes * crowd
     products = 2 if work.two_products else 1
-    us = clocks / _GIGAHERTZ / 1e3
-    us += products * (passes * plan.pairs * _POINTWISE_US + _EXCHANGE_US[plan.kernel])
-    # A cluster lies within a group of multiprocessors: count a tenth of the card as lost to that.
-    resident = int(card.processors * (0.9 if plan.kernel == "k1" else 1.0))
+    us = clocks / model.gigahertz / 1e3
+    us += products * (passes * plan.pairs * model.pointwise_us + model.exchange_us(plan.kernel))
+    resident = int(card.processors * (model.cluster_processors if plan.kernel == "k1" else 1.0))
     return plan._replace(step_us=us * -(-plan.blocks * plan.teams // resident))
 
 
-def _step_us_k3(card: Card, work: Work) -> float:
-    lanes = card.double_lanes if work.itemsize == 8 else card.lanes
+def _step_us_k3(card: Card, work: Work, model: Model) -> float:
+    lanes: float = card.double_lanes if work.itemsize == 8 else card.lanes
     if work.tensor:
-        lanes *= 8
-    multiplies = work.B * work.H * work.H * work.gates / (0.6 * lanes * card.processors)
-    weights = work.H * work.H * work.gates * work.itemsize / (_L2_BYTES * card.processors)
+        lanes *= model.tensor_lanes
+    each = model.lanes_used_k3 * lanes * card.processors
+    multiplies = work.B * work.H * work.H * work.gates / each
+    weights = work.H * work.H * work.gates * work.itemsize / (model.l2_bytes * card.processors)
     products = 2 if work.two_products else 1
-    return products * (_LAUNCH_US + max(multiplies, weights) / _GIGAHERTZ / 1e3)
+    return products * (model.launch_us + max(multiplies, weights) / model.gigahertz / 1e3)

@@ -10,10 +10,10 @@ from typing import Any
 import cupy
 import numpy as np
 
-from fastnn.kernels.cuda import loader, streams
+from fastnn.kernels.cuda import loader, rnn_variants, streams
 from fastnn.kernels.cuda.rnn_call import NULL, Call
 from fastnn.kernels.cuda.rnn_choice import Refusal, choose
-from fastnn.kernels.cuda.rnn_shapes import Card, Plan, Work, defines_of
+from fastnn.kernels.cuda.rnn_shapes import Card, Plan, Work
 
 VARIABLE = "FASTNN_CUDA_RNN"
 TF32 = "CUPY_TF32"  # CuPy's own: whoever asks it for tf32 in products means these too
@@ -21,7 +21,6 @@ _NON_PORTABLE_CLUSTER = 14  # CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWE
 _PORTABLE = 8  # blocks of a cluster that every card with clusters takes
 _LARGEST = 16
 _refusals: dict[int, list[Refusal]] = {}  # of each device
-_TENSOR_CORES = 80  # the compute capability from which on rnn_tensor.cuh compiles
 
 
 @cache
@@ -40,9 +39,10 @@ def card(device: int) -> Card:
 
 def work_of(call: Call, backward: bool, capability: int) -> Work:
     """The call, as the choice sees it."""
-    narrow = call.dtype.itemsize == 2 or (call.dtype == np.float32 and os.environ.get(TF32) == "1")
-    tensor = narrow and capability >= _TENSOR_CORES
-    return Work(call.cell, call.G, call.H, call.B, call.dtype.itemsize, backward, tensor)
+    spec, tf32 = call.spec, os.environ.get(TF32) == "1"
+    return rnn_variants.work(
+        spec.cell, spec.reset_after, call.H, call.B, call.dtype, backward, capability, tf32
+    )
 
 
 def plan_of(call: Call, backward: bool) -> tuple[Work, Plan]:
@@ -112,7 +112,8 @@ def _launch(name: str, call: Call, work: Work, plan: Plan, arrays: tuple[Any, ..
         rest = cupy.empty((plan.blocks, sum(plan.rest_bytes)), np.uint8)
     sizes = (work.Hp, plan.units, plan.rows, plan.shared_chunks[0], plan.shared_chunks[-1])
     rest_sizes = (sum(plan.rest_bytes), plan.rest_bytes[0])
-    kernel = loader.kernel(name, name, call.defines | defines_of(work, plan), cooperative=grid)
+    variant = rnn_variants.of_plan(work, plan, call.dtype, call.relu)
+    kernel = loader.kernel(name, name, dict(variant.defines), cooperative=variant.cooperative)
     if kernel.max_dynamic_shared_size_bytes < plan.shared_bytes:
         kernel.max_dynamic_shared_size_bytes = plan.shared_bytes
     if plan.kernel == "k1" and plan.blocks > _PORTABLE:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
-from fastnn.kernels.cells import CELLS
+import numpy as np
+
+from fastnn.kernels.cuda import rnn_variants
 from fastnn.kernels.cuda.rnn_choice import Refusal, choose
 from fastnn.kernels.cuda.rnn_shapes import Card, Plan, Work
 
@@ -20,7 +23,7 @@ CARDS = {
     "H100": Card(90, 132, 227 << 10, cluster=16),
     "B200": Card(100, 148, 227 << 10, cluster=16),
 }
-_CODES = {"lstm": 1, "gru": 2}
+_CELLS = ("lstm", "gru")
 
 
 def details() -> dict[str, str]:
@@ -40,28 +43,26 @@ def lines(
 ) -> dict[str, str]:
     """The same for any card; nothing is launched."""
     found = {}
-    for cell in _CODES:
+    for cell in _CELLS:
         for H in (128, 512, 1024, 2048):
             for B in (1, 64):
-                plan = choose(card, _work(cell, H, B, 4), wanted, refusals)
+                work = _work(card, cell, H, B, np.float32)
+                plan = choose(card, work, wanted, refusals)
                 found[f"{cell} H {H} B {B}"] = f"{plan} ({'; '.join(plan.reasons)})"
     return found
 
 
 def predictions(card: Card) -> list[str]:
     """A table in Markdown: kernel and microseconds a step, forward and backward."""
-    tensor = card.capability >= 80
     batches = (1, 16, 64, 256)
     table = [f"| cell, dtype, H | {' | '.join(f'B {B}' for B in batches)} |", "|---" * 5 + "|"]
-    for cell in _CODES:
-        for name, itemsize in (("float32", 4), ("bfloat16", 2)):
+    for cell in _CELLS:
+        for name, dtype in (("float32", np.float32), ("bfloat16", np.float16)):  # of one size
             for H in (64, 128, 256, 512, 768, 1024, 2048):
                 cells = []
                 for B in batches:
                     ahead, back = (
-                        choose(
-                            card, _work(cell, H, B, itemsize, backward, itemsize == 2 and tensor)
-                        )
+                        choose(card, _work(card, cell, H, B, dtype, backward))
                         for backward in (False, True)
                     )
                     cells.append(f"{_brief(ahead)}, {_brief(back)}")
@@ -69,10 +70,8 @@ def predictions(card: Card) -> list[str]:
     return table
 
 
-def _work(
-    cell: str, H: int, B: int, itemsize: int, backward: bool = False, tensor: bool = False
-) -> Work:
-    return Work(_CODES[cell], CELLS[cell].gates, H, B, itemsize, backward, tensor)
+def _work(card: Card, cell: str, H: int, B: int, dtype: Any, backward: bool = False) -> Work:
+    return rnn_variants.work(cell, True, H, B, np.dtype(dtype), backward, card.capability)
 
 
 def _brief(plan: Plan) -> str:
