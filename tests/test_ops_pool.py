@@ -39,6 +39,8 @@ CASES = {
     "whole image": Case((2, 5, 4, 3), (5, 4)),
     "more than 256 cells": Case((1, 18, 17, 2), (18, 17), 1, "same"),
     "many channels": Case((2, 6, 6, 37), 2, 2),
+    "many channels, overlap": Case((1, 7, 9, 21), 3, 2, 1),
+    "20 windows a pixel": Case((1, 6, 6, 19), (5, 4), 1, "same"),
 }
 case_of = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 format_of = pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
