@@ -1,248 +1,177 @@
 """``python -m fastnn bench gpu``: fastnn on a GPU against PyTorch with cuDNN, row by row.
 
-Each row is verified first: small, against the float64 reference on the CPU; whole, against PyTorch.
-Then the sides take turns. A step is timed by events on the device, after a warm-up; a time is the
-median of many. Inputs lie there several times over, together larger than the L2 cache, and the
-steps go round them. What memory bounds is compared with the copy bandwidth, measured here too.
+Each row is verified first: a few steps against the float64 reference on the CPU; whole, against
+PyTorch. Then the sides take turns. A step is timed by events on the device, after a warm-up; a time
+is the median of many. Inputs are made on the device and lie there several times over, together
+larger than the L2 cache, and the steps go round them; PyTorch reads the same memory. What memory
+bounds is compared with the copy bandwidth, measured here too.
+
+A run can end at any time and be continued: rows that are in the file are not measured again.
 """
 
 from __future__ import annotations
 
-import json
-import platform
+import os
 import statistics
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import fastnn
 from fastnn import dispatch
-from fastnn.arrays import to_numpy
-from fastnn.bench import gpu_jobs, gpu_torch
-from fastnn.bench.gpu_rows import ConvRow, MemoryRow, RecurrentRow, Row
-from fastnn.files import write_whole
+from fastnn.bench import gpu_compile, gpu_jobs, gpu_torch, gpu_verify
+from fastnn.bench.gpu_results import Results
+from fastnn.bench.gpu_rows import MemoryRow, OptionRow, RecurrentRow, Row
+from fastnn.bench.gpu_timing import copy_bandwidth as copy_bandwidth
+from fastnn.bench.gpu_timing import environment, release, set_tf32, timed
+from fastnn.bench.gpu_timing import unavailable as unavailable
 
-# Of the largest magnitude, against float64 and against PyTorch at the same precision.
-TOLERANCE = {"float32": 5e-5, "tf32": 2e-2, "float16": 2e-2, "bfloat16": 8e-2}
 _ROUND, _WARM_UP = 5, 3
+_LONG = 0.05  # seconds of a step that needs no more warming up
 _MOST_STEPS = 200
 _MOST_COPIES = 16
-_COPY_BYTES = 1 << 29
+_AHEAD = 96  # rows whose kernels are compiled at a time
 
 
-def unavailable() -> str | None:
-    """Why nothing can be measured here, or None."""
-    return dispatch.status()["cupy"]
-
-
-def environment() -> dict[str, Any]:
-    """Card, driver, versions."""
-    import cupy
-
-    found = dispatch.load("bench", "cupy").describe()
-    facts = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "fastnn": fastnn.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "cupy": cupy.__version__,
-        **{key: value for key, value in found.items() if key != "cupy"},
-        "tf32": "off, but for the rows named tf32",
-        "numba": dispatch.status()["numba"] or "available",
-        "copy_bandwidth": copy_bandwidth(),
-    }
-    return facts | (gpu_torch.versions() if gpu_torch.available() else {"torch": None})
-
-
-def copy_bandwidth() -> float:
-    """Bytes a second that a copy on the device reads and writes; the best of many."""
-    import cupy
-
-    size = min(_COPY_BYTES, cupy.cuda.Device().mem_info[0] // 8)
-    source = cupy.zeros(size, np.uint8)
-    target = cupy.empty_like(source)
-    times = _timed(lambda k: target.__setitem__(slice(None), source), 1, 20)
-    return 2 * size / min(times)
-
-
-def measure(row: Row, seconds: float) -> dict[str, Any]:
-    """Verify and time a row; what went wrong is told in ``error``."""
-    result: dict[str, Any] = {
-        "name": row.name,
-        "kind": type(row).__name__,
-        "precision": row.precision,
-    }
-    with_torch = gpu_torch.available()
-    _set_tf32(row.precision == "tf32", with_torch)
+def measure(row: Row, seconds: float, result: dict[str, Any], known: dict[str, float]) -> None:
+    """Verify and time a row into ``result``; ``known``: errors of the small rows seen before."""
+    result |= {"kind": type(row).__name__, "precision": row.precision}
+    set_tf32(row.precision == "tf32")
     try:
         with dispatch.use_backend("cupy"):
-            _verify_small(row, result)
-            _measure(row, seconds, with_torch, result)
-    except Exception as error:  # one row must not end the others
-        result["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            small = gpu_verify.small(row)
+            if small.name not in known:
+                known[small.name] = gpu_verify.against_reference(small)
+            result |= {"verified": small.name, "error_to_reference": known[small.name]}
+            _measure(row, seconds, result)
     finally:
-        _set_tf32(False, with_torch)
-    return result
+        set_tf32(False)
+        release()
 
 
-def _measure(row: Row, seconds: float, with_torch: bool, result: dict[str, Any]) -> None:
+def _measure(row: Row, seconds: float, result: dict[str, Any]) -> None:
     import cupy
 
-    dtype = gpu_jobs.dtype_of(row.precision)
-    host = gpu_jobs.inputs(row)
-    size = sum(a.size for a in host.values()) * dtype.itemsize
+    normal = gpu_jobs.device_normal(gpu_jobs.dtype_of(row.precision))
+    copies = [gpu_jobs.inputs(row, normal)]
+    size = sum(a.nbytes for a in copies[0].values())
     l2 = int(cupy.cuda.Device().attributes.get("L2CacheSize", 0))
     count = max(1, min(_MOST_COPIES, -(-2 * l2 // max(size, 1))))
-    copies = [
-        {key: fastnn.asarray(a.astype(dtype)) for key, a in host.items()} for _ in range(count)
-    ]
-    jobs: dict[str, gpu_jobs.Job] = {"fastnn": gpu_jobs.job(row, copies)}
-    if with_torch:
-        jobs |= gpu_torch.jobs(row, [host] * count)
-        _compare(row, jobs, result)
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for job in jobs.values():
-        _timed(job, count, _WARM_UP)
-    end = time.perf_counter() + seconds
-    while True:  # in turns, so that a clock that changes changes for all
-        for name, job in jobs.items():
-            times[name] += _timed(job, count, _ROUND)
-        if time.perf_counter() >= end or len(times["fastnn"]) >= _MOST_STEPS:
-            break
+    copies += [gpu_jobs.inputs(row, normal) for _ in range(count - 1)]
+    jobs = {"fastnn": gpu_jobs.job(row, copies)}
+    if isinstance(row, OptionRow):
+        jobs["plain"] = gpu_jobs.job(row.plain, copies)
+    if gpu_torch.available():
+        jobs |= gpu_torch.jobs(row, copies)
+        gpu_verify.against_peers(row, jobs, result)
+    times = _take_turns(jobs, count, seconds)
     result["steps"] = len(times["fastnn"])
     result["ms"] = {name: statistics.median(found) * 1e3 for name, found in times.items()}
     result["copies"] = count
+    ours = result["ms"]["fastnn"]
+    if isinstance(row, OptionRow):
+        result["cost"] = ours / result["ms"]["plain"]
+        return
     peers = [ms for name, ms in result["ms"].items() if name != "fastnn"]
     if peers:
-        result["ratio"] = min(peers) / result["ms"]["fastnn"]
+        result["ratio"] = min(peers) / ours
     if isinstance(row, MemoryRow):
-        result["bytes_per_second"] = gpu_jobs.moved_bytes(row) / (result["ms"]["fastnn"] / 1e3)
-    _numba(row, seconds, result)
+        result["bytes_per_second"] = gpu_jobs.moved_bytes(row) / (ours / 1e3)
+    _numba(row, copies, result)
 
 
-def _timed(job: Callable[[int], Any], count: int, steps: int) -> list[float]:
-    """Seconds of each step, by events on the current stream."""
-    from cupy import cuda
-
-    events = [cuda.Event() for _ in range(steps + 1)]
-    events[0].record()
-    for k in range(steps):
-        job(k % count)
-        events[k + 1].record()
-    events[-1].synchronize()
-    return [cuda.get_elapsed_time(a, b) / 1e3 for a, b in pairwise(events)]
-
-
-# --------------------------------------------------------------------------- verification
-
-
-def _small(row: Row) -> Row:
-    if isinstance(row, RecurrentRow):
-        return row._replace(T=min(row.T, 4), B=min(row.B, 4))
-    if isinstance(row, ConvRow):
-        return row._replace(shape=row.shape._replace(B=1))
-    b, h, w, c = row.shape
-    return row._replace(shape=(min(b, 2), min(h, 9), min(w, 9), c))
+def _take_turns(
+    jobs: dict[str, gpu_jobs.Job], count: int, seconds: float
+) -> dict[str, list[float]]:
+    """Seconds of the steps of each; in turns, so that a clock that changes changes for all."""
+    one_of_each = 0.0
+    for job in jobs.values():
+        timed(job, count, 1)
+        [step] = timed(job, count, 1)
+        one_of_each += step
+        if step < _LONG:
+            timed(job, count, _WARM_UP)
+    each = max(1, min(_ROUND, int(seconds / max(one_of_each, 1e-9))))
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    end = time.perf_counter() + seconds
+    while True:
+        for name, job in jobs.items():
+            times[name] += timed(job, count, each)
+        if time.perf_counter() >= end or len(times["fastnn"]) >= _MOST_STEPS:
+            return times
 
 
-def _verify_small(row: Row, result: dict[str, Any]) -> None:
-    """fastnn against the float64 reference, on the same rounded numbers."""
-    row = _small(row)
-    dtype = gpu_jobs.dtype_of(row.precision)
-    host = {key: a.astype(dtype) for key, a in gpu_jobs.inputs(row).items()}
-    found = gpu_jobs.job(row, [{key: fastnn.asarray(a) for key, a in host.items()}])(0)
-    with dispatch.use_backend("numpy"):
-        wide = {key: a.astype(np.float64) for key, a in host.items()}
-        expected = gpu_jobs.job(row, [wide])(0)
-    errors = [_difference(to_numpy(a), b) for a, b in zip(found, expected, strict=True)]
-    result["error_to_reference"] = max(errors)
-    if not max(errors) <= TOLERANCE[row.precision]:
-        raise ArithmeticError(f"differs from the reference by {max(errors):.2g}")
-
-
-def _compare(row: Row, jobs: dict[str, gpu_jobs.Job], result: dict[str, Any]) -> None:
-    """The whole row against PyTorch; noise is each library's own."""
-    if isinstance(row, MemoryRow) and row.operation == "dropout":
-        return
-    ours = [to_numpy(a).astype(np.float64) for a in jobs["fastnn"](0)]
-    for name, job in jobs.items():
-        if name == "fastnn":
-            continue
-        theirs = [gpu_torch.to_numpy(a) for a in job(0)]
-        error = max(_difference(b, a) for a, b in zip(ours, theirs, strict=False))
-        result.setdefault("difference", {})[name] = error
-        # Long recurrences multiply the difference of two roundings; y and dx stay comparable.
-        if not error <= 20 * TOLERANCE[row.precision]:
-            raise ArithmeticError(f"differs from {name} by {error:.2g}")
-
-
-def _difference(actual: np.ndarray, expected: np.ndarray) -> float:
-    actual, expected = actual.astype(np.float64), np.asarray(expected, np.float64)
-    if actual.shape != expected.shape:
-        raise ArithmeticError(f"shapes {actual.shape} and {expected.shape}")
-    return float(np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-30))
-
-
-# --------------------------------------------------------------------------- Numba's rows
-
-
-def _numba(row: Row, seconds: float, result: dict[str, Any]) -> None:
-    """The backend numba on pooling and on some recurrent rows, where it is available."""
+def _numba(row: Row, copies: list[dict[str, Any]], result: dict[str, Any]) -> None:
+    """The backend numba on pooling, im2col and some recurrent rows, where it is available."""
     recurrent = isinstance(row, RecurrentRow) and row.H <= 256 and row.T <= 256
-    pooling = isinstance(row, MemoryRow) and row.pool
-    if dispatch.status()["numba"] is not None or row.precision != "float32":
+    window = isinstance(row, MemoryRow) and row.pool
+    if row.precision != "float32" or not (recurrent or window):
         return
-    if not (recurrent or pooling):
+    if dispatch.status()["numba"] is not None:
         return
-    import cupy
-
-    host = gpu_jobs.inputs(row)
+    ours = gpu_jobs.job(row, copies)(0)
     with dispatch.use_backend("numba"):
-        job = gpu_jobs.job(row, [{key: fastnn.asarray(a) for key, a in host.items()}])
-        _timed(job, 1, _WARM_UP)
-        result["ms"]["numba"] = statistics.median(_timed(job, 1, _ROUND)) * 1e3
+        there = {key: fastnn.asarray(a) for key, a in copies[0].items()}  # the same memory
+        job = gpu_jobs.job(row, [there])
+        gpu_verify.against_ours(row, "numba", job(0), ours, result)
+        result["ms"] |= _medians("numba", job)
     if isinstance(row, RecurrentRow):
-        loop = gpu_jobs.cupy_loop(row, [{key: cupy.asarray(a) for key, a in host.items()}])
-        _timed(loop, 1, _WARM_UP)
-        result["ms"]["cupy_loop_forward"] = statistics.median(_timed(loop, 1, _ROUND)) * 1e3
+        # Forward alone, on both sides: the loop has no backward pass.
+        with dispatch.use_backend("numba"):
+            result["ms"] |= _medians("numba_forward", gpu_jobs.forward(row, [there]))
+        result["ms"] |= _medians("cupy_loop_forward", gpu_jobs.cupy_loop(row, copies))
 
 
-def _set_tf32(on: bool, with_torch: bool) -> None:
-    import cupy
-
-    core = getattr(cupy, "_core", None)
-    if core is not None:
-        kind = core.COMPUTE_TYPE_TF32 if on else core.COMPUTE_TYPE_DEFAULT
-        core.set_compute_type(np.float32, kind)
-    if with_torch:
-        gpu_torch.set_tf32(on)
+def _medians(name: str, job: gpu_jobs.Job) -> dict[str, float]:
+    timed(job, 1, _WARM_UP)
+    return {name: statistics.median(timed(job, 1, _ROUND)) * 1e3}
 
 
 # --------------------------------------------------------------------------- the report
 
 
-def run(rows: list[Row], path: Path, seconds: float, limit: float | None = None) -> int:
-    """Measure, print a line a row, and write the file anew after each; 1 if a row failed."""
-    document: dict[str, Any] = {"environment": environment(), "seconds": seconds, "rows": []}
-    for key, value in document["environment"].items():
+def run(
+    rows: list[Row],
+    path: Path,
+    seconds: float,
+    limit: float | None = None,
+    workers: int = 1,
+) -> int:
+    """Measure the rows that are not in the file yet and print a line for each; 1 if a row failed.
+
+    Raises
+    ------
+    ValueError
+        If the file is there and cannot be continued.
+    """
+    from fastnn.kernels.cuda import rnn_persistent
+
+    facts = environment() | {"seconds": seconds}
+    for key, value in facts.items():
         print(f"{key:<20} {value}")
-    end = None if limit is None else time.monotonic() + limit
-    for i, row in enumerate(rows):
-        if end is not None and time.monotonic() > end:
-            document["not_run"] = [left.name for left in rows[i:]]
-            print(f"{len(rows) - i} rows not run: the limit of {limit:.0f} s is reached")
+    results = Results(path, "gpu", facts, limit)
+    known = {r["verified"]: r["error_to_reference"] for r in results.rows if "verified" in r}
+    left = results.missing(rows)
+    if len(left) < len(rows):
+        print(f"{len(rows) - len(left)} of {len(rows)} rows are in {path}")
+    import cupy
+
+    card = rnn_persistent.card(cupy.cuda.runtime.getDevice())
+    wanted = os.environ.get(rnn_persistent.VARIABLE) or None
+    for i, row in enumerate(left):
+        if not results.in_time():
+            print(f"{len(left) - i} rows not run: the limit of {limit:.0f} s is reached")
             break
-        document["rows"].append(measure(row, seconds))
-        print(_line(document["rows"][-1], document["environment"]["copy_bandwidth"]), flush=True)
-        write_whole(path, (json.dumps(document, indent=1) + "\n").encode())
-    print(_summary(document["rows"]))
+        if workers and i % _AHEAD == 0:
+            found = [v for r in left[i : i + _AHEAD] for v in gpu_compile.variants(r, card, wanted)]
+            print(gpu_compile.ahead(found, workers), flush=True)
+        with results.row(row.name) as result:
+            measure(row, seconds, result, known)
+        print(_line(result, facts["copy_bandwidth"]), flush=True)
+    print(_summary(results.rows))
     print(f"numbers  {path}")
-    return int(any("error" in row for row in document["rows"]))
+    asked = {row.name for row in rows}
+    return int(any("error" in row for row in results.rows if row["name"] in asked))
 
 
 def _line(row: dict[str, Any], bandwidth: float) -> str:
@@ -250,22 +179,30 @@ def _line(row: dict[str, Any], bandwidth: float) -> str:
         return f"{row['name']:<36} {row['error']}"
     times = "  ".join(f"{name} {ms:.4g} ms" for name, ms in row["ms"].items())
     words = [f"{row['name']:<36} {times}"]
-    if "ratio" in row:
-        words.append(f"ratio {row['ratio']:.2f}")
+    for name in ("ratio", "cost"):
+        if name in row:
+            words.append(f"{name} {row[name]:.2f}")
     if "bytes_per_second" in row:
         words.append(f"{row['bytes_per_second'] / bandwidth:.0%} of copy")
     return "  ".join(words)
 
 
 def _summary(rows: list[dict[str, Any]]) -> str:
-    """The geometric mean of the ratios, and the smallest, by kind and precision."""
-    groups: dict[tuple[str, str], list[float]] = {}
+    """The geometric mean of the ratios, and the smallest, by kind and precision; costs: largest."""
+    groups: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
-        if "ratio" in row:
-            groups.setdefault((row["kind"], row["precision"]), []).append(row["ratio"])
-    lines = [
-        f"{kind:<14} {precision:<9} geometric mean {statistics.geometric_mean(found):.2f}, "
-        f"smallest {min(found):.2f}, {len(found)} rows"
-        for (kind, precision), found in sorted(groups.items())
-    ]
-    return "\n".join(lines) if lines else "no peer to compare with: PyTorch sees no GPU here"
+        for what in ("ratio", "cost"):
+            if what in row:
+                group = row["name"].partition("-")[0] if what == "cost" else row["kind"]
+                groups.setdefault((what, group, row["precision"]), []).append(row[what])
+    lines = []
+    for (what, group, precision), found in sorted(groups.items()):
+        worst = f"largest {max(found):.2f}" if what == "cost" else f"smallest {min(found):.2f}"
+        mean = statistics.geometric_mean(found)
+        lines.append(
+            f"{what} {group:<18} {precision:<9} geometric mean {mean:.2f}, {worst}, "
+            f"{len(found)} rows"
+        )
+    if not any(what == "ratio" for what, _, _ in groups):
+        lines.append("no peer to compare with: PyTorch sees no GPU here")
+    return "\n".join(lines)

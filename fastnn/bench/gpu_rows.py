@@ -1,8 +1,7 @@
-"""What ``python -m fastnn bench gpu`` measures: every row's shape, as data."""
+"""What ``python -m fastnn bench gpu`` measures: every row as data, the most telling ones first."""
 
 from __future__ import annotations
 
-from itertools import product
 from typing import NamedTuple
 
 from fastnn.bench import rows as cpu_rows
@@ -25,6 +24,21 @@ class RecurrentRow(NamedTuple):
         return f"{self.cell}-H{self.H}-B{self.B}-T{self.T}-{self.precision}"
 
 
+class OptionRow(NamedTuple):
+    """A recurrent row with an option, beside the same row without it."""
+
+    plain: RecurrentRow
+    option: str  # lengths, recurrent_dropout, resets
+
+    @property
+    def precision(self) -> str:
+        return self.plain.precision
+
+    @property
+    def name(self) -> str:
+        return f"{self.option}-{self.plain.name}"
+
+
 class ConvRow(NamedTuple):
     """A row of the CPU benchmark, channels last, with a bias; trained."""
 
@@ -37,11 +51,11 @@ class ConvRow(NamedTuple):
 
 
 class MemoryRow(NamedTuple):
-    """What memory bounds: pooling over windows, or one operation an element."""
+    """What memory bounds: pooling over windows, im2col, or one operation an element."""
 
-    operation: str  # max, average, relu, gelu, dropout
-    shape: tuple[int, int, int, int]  # B h w C
-    pool: int  # window and stride; 0 for elementwise operations
+    operation: str  # max, average, im2col, relu, gelu, dropout
+    shape: tuple[int, int, int, int]  # B h w C; for im2col B C h w
+    pool: int  # the window, of stride 2 (im2col: 1); 0 for elementwise operations
     precision: str
 
     @property
@@ -50,39 +64,58 @@ class MemoryRow(NamedTuple):
         return f"{self.operation}-{window}{self.precision}"
 
 
-Row = RecurrentRow | ConvRow | MemoryRow
+Row = RecurrentRow | OptionRow | ConvRow | MemoryRow
 
+CELLS = ("lstm", "gru", "simple_rnn")
+UNITS = (512, 128, 1024, 256, 2048, 64, 768)  # a spread of sizes first
+BATCHES = (16, 64, 256, 1)
+OPTIONS = ("lengths", "recurrent_dropout", "resets")
+_HARD = RecurrentRow("lstm", 768, 16, 1024, "float16")  # of the anchors
 _LARGE = (1024, 64, 64, 64)  # 1 GiB in float32: far beyond any L2
+_COLUMNS = (64, 16, 128, 128)  # whose patches of 3 x 3 are nine times as much
 
 
 def rows() -> list[Row]:
-    """All of them; the hard row of the anchors first, then the longer sequences last."""
-    hard = RecurrentRow("lstm", 768, 16, 1024, "float16")
-    recurrent = [
-        RecurrentRow(cell, H, B, T, precision)
-        for T, precision, cell, H, B in product(
-            (256, 1024),
-            PRECISIONS,
-            ("lstm", "gru", "simple_rnn"),
-            (64, 128, 256, 512, 768, 1024, 2048),
-            (1, 16, 64, 256),
+    """All of them, so that a run that ends early has the widest view.
+
+    The hard row; 256 steps at B 16, every cell, precision and size; what memory bounds; options;
+    convolutions; the other batches of 256 steps; then 1,024 steps.
+    """
+    short, long = (
+        [
+            RecurrentRow(cell, H, B, T, precision)
+            for B in BATCHES
+            for H in UNITS
+            for precision in PRECISIONS
+            for cell in CELLS
+        ]
+        for T in (256, 1024)
+    )
+    first = short[: len(short) // len(BATCHES)]  # of the first batch size
+    memory = [
+        MemoryRow(operation, shape, pool, precision)
+        for precision in ("float32", "float16")
+        for operation, shape, pool in (
+            ("max", _LARGE, 2),
+            ("max", _LARGE, 3),
+            ("average", _LARGE, 2),
+            ("im2col", _COLUMNS, 3),
+            ("relu", _LARGE, 0),
+            ("gelu", _LARGE, 0),
+            ("dropout", _LARGE, 0),
         )
     ]
-    memory = [
-        MemoryRow(operation, _LARGE, pool, precision)
-        for precision in ("float32", "float16")
-        for operation, pool in (
-            ("max", 2),
-            ("max", 3),
-            ("average", 2),
-            ("relu", 0),
-            ("gelu", 0),
-            ("dropout", 0),
-        )
+    options = [
+        OptionRow(RecurrentRow(cell, H, B, 256, precision), option)
+        for H, B in ((256, 64), (512, 16), (1024, 64))
+        for precision in ("float32", "bfloat16")
+        for cell in ("lstm", "gru")
+        for option in OPTIONS
     ]
     images = [row for row in cpu_rows.CONV if len(row.size) == 2]
-    conv = [ConvRow(row, precision) for row in images for precision in PRECISIONS]
-    return [hard, *memory, *conv, *(row for row in recurrent if row != hard)]
+    conv = [ConvRow(row, precision) for precision in PRECISIONS for row in images]
+    rest = short[len(first) :]
+    return [_HARD, *first, *memory, *options, *conv, *rest, *(r for r in long if r != _HARD)]
 
 
 def smallest() -> list[Row]:
@@ -94,6 +127,8 @@ def smallest() -> list[Row]:
         ConvRow(image, "float32"),
         MemoryRow("max", (2, 6, 6, 4), 2, "float32"),
         MemoryRow("gelu", (2, 6, 6, 4), 0, "float32"),
+        MemoryRow("im2col", (2, 3, 6, 6), 3, "float16"),
+        *(OptionRow(RecurrentRow("lstm", 6, 3, 5, "float32"), option) for option in OPTIONS),
     ]
 
 

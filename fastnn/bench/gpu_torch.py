@@ -1,4 +1,4 @@
-"""The work of a GPU row in PyTorch, that is cuDNN: the same arrays, the same results."""
+"""The work of a GPU row in PyTorch, that is cuDNN: on the same memory, with the same results."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.bench.gpu_jobs import GATES, Job
-from fastnn.bench.gpu_rows import ConvRow, MemoryRow, RecurrentRow, Row
+from fastnn.bench.gpu_jobs import GATES, Job, dtype_of
+from fastnn.bench.gpu_rows import ConvRow, MemoryRow, OptionRow, RecurrentRow, Row
 
 
 def available() -> bool:
@@ -39,17 +39,49 @@ def set_tf32(on: bool) -> None:
     torch.backends.cudnn.benchmark = True
 
 
-def jobs(row: Row, copies: list[dict[str, np.ndarray]]) -> dict[str, Job]:
-    """One job a memory format that PyTorch has a kernel for; inputs are float32 arrays."""
+def tensor(a: Any) -> Any:
+    """A CuPy array as a tensor over the same memory."""
     import torch
 
-    name = "float32" if row.precision == "tf32" else row.precision
-    dtype = getattr(torch, name)
-    device = [
-        {key: torch.from_numpy(a).to("cuda", dtype) for key, a in one.items()} for one in copies
-    ]
+    if a.dtype.name == "bfloat16":  # which not every DLPack of CuPy's knows
+        return torch.from_dlpack(a.view(np.int16)).view(torch.bfloat16)
+    return torch.from_dlpack(a)
+
+
+def array(t: Any) -> Any:
+    """A tensor as a CuPy array over the same memory."""
+    import cupy
+    import torch
+
+    t = t.detach()
+    if t.dtype == torch.bfloat16:
+        return cupy.from_dlpack(t.view(torch.int16)).view(dtype_of("bfloat16"))
+    return cupy.from_dlpack(t)
+
+
+def release() -> None:
+    """Give the memory that PyTorch keeps back to the device."""
+    import torch
+
+    torch.cuda.empty_cache()
+
+
+def jobs(row: Row, copies: list[dict[str, Any]]) -> dict[str, Job]:
+    """One job a memory format that PyTorch has a kernel for; none for an option of ours.
+
+    Parameters
+    ----------
+    row : Row
+    copies : list of dict
+        CuPy arrays, in the row's dtype; the tensors share their memory.
+    """
+    import torch
+
+    if isinstance(row, OptionRow):
+        return {}
+    device = [{key: tensor(a) for key, a in one.items()} for one in copies]
     if isinstance(row, RecurrentRow):
-        return {"torch": _recurrent(row, device, dtype)}
+        return {"torch": _recurrent(row, device)}
     if isinstance(row, ConvRow):
         return {
             "torch": _conv(row, device, torch.contiguous_format),
@@ -67,14 +99,14 @@ def _gates(cell: str, a: Any, H: int) -> Any:
     return torch.cat(parts, dim=-1)
 
 
-def _recurrent(row: RecurrentRow, copies: list[dict[str, Any]], dtype: Any) -> Job:
+def _recurrent(row: RecurrentRow, copies: list[dict[str, Any]]) -> Job:
     import torch
 
     H = row.H
     kinds = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "simple_rnn": torch.nn.RNN}
     layers = []
     for a in copies:
-        layer = kinds[row.cell](H, H, device="cuda", dtype=dtype)
+        layer = kinds[row.cell](H, H, device=a["x"].device, dtype=a["x"].dtype)
         with torch.no_grad():
             layer.weight_ih_l0.copy_(_gates(row.cell, a["kernel"], H).T)
             layer.weight_hh_l0.copy_(_gates(row.cell, a["recurrent_kernel"], H).T)
@@ -127,6 +159,9 @@ def _memory(row: MemoryRow, copies: list[dict[str, Any]]) -> Job:
     import torch
 
     f = torch.nn.functional
+    if row.operation == "im2col":
+        # [B, C*fh*fw, oh*ow], turned without a copy
+        return lambda k: (f.unfold(copies[k]["x"], row.pool).swapaxes(1, 2),)
     images = [a["x"].permute(0, 3, 1, 2) for a in copies]  # channels last, as it lies
 
     def run(k: int) -> tuple[Any, ...]:
@@ -142,8 +177,3 @@ def _memory(row: MemoryRow, copies: list[dict[str, Any]]) -> Job:
         return (y.permute(0, 2, 3, 1),)
 
     return run
-
-
-def to_numpy(x: Any) -> np.ndarray:
-    """Float32, on the host."""
-    return x.detach().float().cpu().numpy()

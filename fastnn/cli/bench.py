@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 HELP = "time fastnn against PyTorch, JAX, TensorFlow and ONNX Runtime, where they are installed"
 
-GROUPS = ("recurrent", "conv", "pool", "dense", "epoch", "all", "options", "memory", "gpu")
+ON_GPU = ("gpu", "gpu-steps")
+GROUPS = ("recurrent", "conv", "pool", "dense", "epoch", "all", "options", "memory", *ON_GPU)
 DEFAULT_SECONDS = 1.2
 CHOICES = ("FASTNN_BACKEND", "FASTNN_ISA", "FASTNN_WINOGRAD")  # what decides which kernels run
 
@@ -34,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=GROUPS,
         default="all",
         help="which rows (default: all, on the CPU; options: what each option of a recurrent layer "
-        "costs; memory: what a training step of one holds; gpu: against cuDNN through PyTorch)",
+        "costs; memory: what a training step of one holds; gpu: against cuDNN through PyTorch; "
+        "gpu-steps: a step of each recurrent kernel beside the model that chooses)",
     )
     parser.add_argument("--rows", type=_names, default=(), help="only these, by name: a,b")
     parser.add_argument(
@@ -71,7 +73,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit",
         type=_seconds,
         metavar="SECONDS",
-        help="gpu: start no row after this time (default: none); --rows takes parts of names there",
+        help="gpu, gpu-steps: start no row after this time (default: none); rows that are in the "
+        "file of --json are not measured again, and --rows takes parts of names there",
+    )
+    parser.add_argument(
+        "--compile",
+        type=_workers,
+        metavar="N",
+        help="gpu, gpu-steps: compile kernels ahead in N processes (default: one a core, at most "
+        "16; 0: each kernel when it is needed)",
     )
     parser.add_argument("--json", type=Path, help="the file (default: runs/bench/GROUP.json)")
     parser.add_argument("--png", type=Path, help="the picture (default: runs/bench/GROUP.png)")
@@ -98,9 +108,13 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _workers(text: str) -> int:
+    return 0 if text.strip() == "0" else options.positive(text)
+
+
 def run(args: argparse.Namespace) -> int:
     """Verify, time, tell; 1 if a peer's results differ from fastnn's."""
-    if args.group == "gpu":
+    if args.group in ON_GPU:
         return _run_gpu(args)
     if args.group in ("options", "memory"):
         return _run_recurrent(args)
@@ -203,18 +217,23 @@ def _check_threads(counts: tuple[int, ...]) -> None:
 
 
 def _run_gpu(args: argparse.Namespace) -> int:
-    from fastnn.bench import gpu, gpu_rows
+    from fastnn.bench import gpu, gpu_rows, gpu_steps
+    from fastnn.bench.process import usable_cores
 
     reason = gpu.unavailable()
     if reason is not None:
-        raise UsageError(f"bench gpu: {reason}")
+        raise UsageError(f"bench {args.group}: {reason}")
+    workers = min(16, len(usable_cores())) if args.compile is None else args.compile
+    target = _target(args.json or Path("runs/bench") / f"{args.group}.json")
+    smallest = args.rows == ("smallest",)
     try:
-        smallest = args.rows == ("smallest",)
+        if args.group == "gpu-steps":
+            steps = gpu_steps.smallest() if smallest else gpu_steps.chosen(args.rows)
+            return gpu_steps.run(steps, target, args.limit, workers)
         found = gpu_rows.smallest() if smallest else gpu_rows.chosen(args.rows, gpu_rows.rows())
+        return gpu.run(found, target, args.time_per_row, args.limit, workers)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    target = _target(args.json or Path("runs/bench/gpu.json"))
-    return gpu.run(found, target, args.time_per_row, args.limit)
 
 
 def _differs(timing: Any) -> bool:

@@ -52,8 +52,7 @@ def forward(x: Any, weights: Any, initial: Any, spec: Any, keep: str | None) -> 
         bias, recurrent_bias = dense(weights.bias), dense(weights.recurrent_bias)
         outward = (ax, bias, recurrent_bias, y, c, gates, final_h, final_c)
         outward = tuple(pointer(a) for a in outward)
-        if not rnn_persistent.forward(call, outward, weights.recurrent_kernel):
-            rnn_steps.forward(call, outward, weights.recurrent_kernel)
+        recurrence(call, outward, weights.recurrent_kernel, backward=False)
     y, c, gates = (call.by_time(a) for a in (y, c, gates))
     return y, final_h, final_c, c, gates
 
@@ -113,8 +112,7 @@ def backward(
         *(pointer(dense(a)) for a in (d_final_h, d_final_c)),
         *(pointer(a) for a in (da, dr, dh0, dc0)),
     )
-    if not rnn_persistent.backward(call, inward, weights.recurrent_kernel):
-        rnn_steps.backward(call, inward, weights.recurrent_kernel)
+    recurrence(call, inward, weights.recurrent_kernel, backward=True)
 
     recurrent = da if dr is None else dr
     dx = call.by_time(cupy.matmul(da, weights.kernel.T)) if need_dx else None
@@ -128,6 +126,15 @@ def backward(
     dbias = None if weights.bias is None else call.column_sums(da)
     drecurrent_bias = None if weights.recurrent_bias is None else call.column_sums(recurrent)
     return dx, dkernel, drecurrent, dbias, drecurrent_bias, dh0, dc0
+
+
+def recurrence(call: Call, arrays: tuple[Any, ...], recurrent: Any, backward: bool) -> None:
+    """All steps, without the large products around them, by the kernel that the plan names."""
+    if backward:
+        if not rnn_persistent.backward(call, arrays, recurrent):
+            rnn_steps.backward(call, arrays, recurrent)
+    elif not rnn_persistent.forward(call, arrays, recurrent):
+        rnn_steps.forward(call, arrays, recurrent)
 
 
 def project(call: Call, x_rows: Any, weights: Any) -> Any:

@@ -7,8 +7,9 @@
 
 Each shape of k0 to k2 that fits the card (`rnn_shapes`) is given a time by a rough model of a
 step, and the least wins. The model's constants (`Model`) are estimates from data sheets, not
-measurements; only their order decides. ``python -m fastnn bench gpu-steps`` measures what they predict. ``FASTNN_CUDA_RNN=k0`` .. ``k3`` names a kernel; where it cannot run, the
-next one that can does, with the reason in ``Plan.reasons``.
+measurements; only their order decides. ``python -m fastnn bench gpu-steps`` measures what they
+predict. ``FASTNN_CUDA_RNN=k0`` .. ``k3`` names a kernel; where it cannot run, the next one that can
+does, with the reason in ``Plan.reasons``.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def cupy() -> Iterator[Any]:
 
         yield cupy
         return
-    names = ("cupy", "cupy.cuda")
+    names = fake_cupy.MODULES
     before = {name: sys.modules.get(name) for name in names}
     try:
         with mock.patch.object(cuda_probe, "missing", nothing_missing):

@@ -634,12 +634,46 @@ class RawModule:
         return RawKernel(self._module.kernels[name])
 
 
+# ---------------------------------------------------------------- what the benchmark asks for
+
+
+class _Generator:
+    """Random numbers; NumPy's, so not CuPy's values."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def standard_normal(self, size: Any = None, dtype: Any = float) -> ndarray:
+        return _wrap(self._rng.standard_normal(size, dtype))
+
+
+random = SimpleNamespace(default_rng=_Generator)
+
+
+def get_default_memory_pool() -> Any:
+    return SimpleNamespace(free_all_blocks=lambda: None)
+
+
+_compute_types: dict[str, int] = {}
+
+
+def _set_compute_type(dtype: Any, kind: int) -> None:
+    _compute_types[np.dtype(dtype).name] = kind
+
+
+_core = ModuleType("cupy._core")
+_linalg = ModuleType("cupy._core._routines_linalg")
+_linalg.__dict__.update(
+    COMPUTE_TYPE_DEFAULT=1, COMPUTE_TYPE_TF32=7, set_compute_type=_set_compute_type
+)
+_core.__dict__.update(_routines_linalg=_linalg)
+
 cuda = make_cuda(counts)
+MODULES = ("cupy", "cupy.cuda", "cupy._core", "cupy._core._routines_linalg")
 
 
 def install() -> ModuleType:
     """This module as ``cupy`` in sys.modules."""
     module = sys.modules[__name__]
-    sys.modules["cupy"] = module
-    sys.modules["cupy.cuda"] = cuda
+    sys.modules.update(zip(MODULES, (module, cuda, _core, _linalg), strict=True))
     return module
