@@ -243,6 +243,35 @@ def test_the_number_of_threads_may_change_between_calls():
         assert _runtime._selftest_team(0, 3)[1] == 0
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one CPU"
+)
+def test_a_worker_leaves_the_cpu_of_its_caller():
+    code = """
+import os, time
+from pathlib import Path
+
+def cpu_of(thread):
+    return int(Path(f"/proc/self/task/{thread}/stat").read_text().rpartition(")")[2].split()[36])
+
+here, there = sorted(os.sched_getaffinity(0))[:2]
+os.sched_setaffinity(0, {here})
+r.set_num_threads(2)
+r._selftest_run(100)
+[worker] = [t for t in os.listdir("/proc/self/task") if t != str(os.getpid())]
+for _ in range(5):
+    r._selftest_run(1000)  # it may be nowhere else
+kept = os.sched_getaffinity(int(worker)) == {here}
+os.sched_setaffinity(int(worker), {here, there})
+end = time.monotonic() + 10
+while cpu_of(worker) != there and time.monotonic() < end:
+    r._selftest_run(1000)
+time.sleep(0.1)  # it may be on its way
+print(kept, cpu_of(worker) == there, os.sched_getaffinity(int(worker)) == {here, there})
+"""
+    assert printed(code, OPENBLAS_NUM_THREADS="1") == "True True True"
+
+
 def test_idle_workers_sleep():
     _runtime.set_num_threads(4)
     _runtime._selftest_run(100)

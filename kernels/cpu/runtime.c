@@ -224,6 +224,7 @@ static struct {
     event seats;
     event doorbell;
     atomic_llong rung; /* when the doorbell changed */
+    atomic_int caller_cpu; /* and where its owner was then */
     alignas(64) atomic_long next;
     team_state team;
     alignas(64) atomic_llong cpu; /* what the workers of this team used, in ns */
@@ -262,6 +263,25 @@ static int take_seat(void)
     return 0;
 }
 
+/* A worker that was woken on its caller's CPU adds nothing there: they take turns of milliseconds, and
+ * Linux was seen to leave them together for 50 ms while a process of low priority had the other CPU.
+ * So the worker goes elsewhere, before it takes a seat: nobody waits for it yet. */
+#if defined(__linux__)
+static int this_cpu(void) { return sched_getcpu(); }
+
+static void leave_cpu(int cpu)
+{
+    cpu_set_t all, others;
+    if (cpu < 0 || sched_getaffinity(0, sizeof all, &all)) return;
+    others = all;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others)) sched_setaffinity(0, sizeof all, &all);
+}
+#else
+static int this_cpu(void) { return -1; }
+static void leave_cpu(int cpu) { (void)cpu; }
+#endif
+
 static void *worker(void *unused)
 {
     (void)unused;
@@ -269,6 +289,9 @@ static void *worker(void *unused)
     int64_t idle_since = wall_ns(), spin = 0;
     for (;;) {
         unsigned heard = atomic_load(&pool.doorbell.word);
+        int cpu = this_cpu();
+        if (cpu == atomic_load_explicit(&pool.caller_cpu, memory_order_relaxed) && !crowded(allowed(0)))
+            leave_cpu(cpu);
         int seat = take_seat();
         if (seat == 0) {
             event_wait(&pool.doorbell, heard, spin);
@@ -331,6 +354,7 @@ static int take_pool(int size)
 static void open_seats(int count)
 {
     atomic_store_explicit(&pool.rung, wall_ns(), memory_order_relaxed);
+    atomic_store_explicit(&pool.caller_cpu, this_cpu(), memory_order_relaxed);
     atomic_store(&pool.seats.word, (unsigned)count * SEAT);
     atomic_fetch_add(&pool.doorbell.word, 1);
     event_wake(&pool.doorbell, count);
