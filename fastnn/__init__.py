@@ -33,6 +33,7 @@ _MODULES = (
     "initializers",
     "layers",
     "losses",
+    "memory",
     "metrics",
     "models",
     "ops",
@@ -45,6 +46,7 @@ _MODULES = (
 _NAMES = {
     "Model": "fastnn.functional",
     "Sequential": "fastnn.models",
+    "empty_cache": "fastnn.memory",
     "get_num_threads": "fastnn.threads",
     "gradcheck": "fastnn.gradient_check",
     "load_model": "fastnn.saving",

@@ -10,6 +10,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime
 
+from fastnn.kernels.cpu._runtime import empty, empty_like, zeros
+
 cnp.import_array()
 
 
@@ -106,7 +108,7 @@ cdef inline cnp.ndarray packed(cnp.ndarray x, cnp.ndarray like):
     """x in the memory order of `like`, which has no gaps; x itself where it is so already."""
     if cnp.PyArray_ISALIGNED(x) and same_order(x, like):
         return x
-    copy = np.empty_like(like, subok=False)
+    copy = empty_like(like)
     np.copyto(copy, x)
     return copy
 
@@ -118,7 +120,7 @@ def activation_forward(cnp.ndarray x, str activation):
     cdef long n, rows
     if activation in SOFTMAXES:
         x = dense(x)
-        y = np.empty_like(x, subok=False)
+        y = empty_like(x)
         n = cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
         rows = cnp.PyArray_SIZE(x) // n
         code = SOFTMAXES[activation]
@@ -127,7 +129,7 @@ def activation_forward(cnp.ndarray x, str activation):
         return y
     if activation == "linear":
         return x.copy(order="K")
-    y = np.empty_like(x, subok=False)  # in x's memory order: a transposed x costs no copy
+    y = empty_like(x)  # in x's memory order: a transposed x costs no copy
     x = packed(x, y)
     code = ACTIVATIONS[activation]
     n = cnp.PyArray_SIZE(x)
@@ -143,7 +145,7 @@ def activation_backward(cnp.ndarray dy, cnp.ndarray kept, str activation):
     cdef long n, rows
     if activation in SOFTMAXES:
         dy, kept = dense(dy), dense(kept)
-        dx = np.empty_like(dy, subok=False)
+        dx = empty_like(dy)
         n = cnp.PyArray_DIM(dy, cnp.PyArray_NDIM(dy) - 1)
         rows = cnp.PyArray_SIZE(dy) // n
         code = SOFTMAXES[activation]
@@ -154,7 +156,7 @@ def activation_backward(cnp.ndarray dy, cnp.ndarray kept, str activation):
         return dx
     if activation == "linear":
         return dy.copy(order="K")
-    dx = np.empty_like(kept, subok=False)
+    dx = empty_like(kept)
     dy, kept = packed(dy, dx), packed(kept, dx)
     code = ACTIVATIONS[activation]
     n = cnp.PyArray_SIZE(dy)
@@ -171,12 +173,12 @@ def dropout(cnp.ndarray x, double rate, uint64_t seed, tuple noise_shape):
     cdef long n
     if noise_shape == (<object> x).shape:
         x = dense(x)
-        y = np.empty_like(x, subok=False)
+        y = empty_like(x)
         n = cnp.PyArray_SIZE(x)
         with nogil:
             table.dropout(runtime, rate, seed, cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), n)
         return y
-    mask = np.empty(noise_shape, dtype=np.bool_)
+    mask = empty(noise_shape, dtype=np.bool_)
     n = cnp.PyArray_SIZE(mask)
     with nogil:
         table.dropout_mask(runtime, rate, seed, <uint8_t *> cnp.PyArray_DATA(mask), n)
@@ -186,7 +188,7 @@ def dropout(cnp.ndarray x, double rate, uint64_t seed, tuple noise_shape):
 
 
 def random_uniform(tuple shape, uint64_t seed, uint32_t stream, str dtype):
-    cdef cnp.ndarray y = np.empty(shape, dtype=dtype)
+    cdef cnp.ndarray y = empty(shape, dtype=dtype)
     cdef const fnn_pointwise_table *table = table_for(y)
     cdef long n = cnp.PyArray_SIZE(y)
     with nogil:
@@ -196,7 +198,7 @@ def random_uniform(tuple shape, uint64_t seed, uint32_t stream, str dtype):
 
 def embedding_forward(indices, cnp.ndarray table):
     cdef cnp.ndarray rows = dense(indices), source = dense(table)
-    cdef cnp.ndarray y = np.empty((*indices.shape, (<object> table).shape[1]), dtype=table.dtype)
+    cdef cnp.ndarray y = empty((*indices.shape, (<object> table).shape[1]), dtype=table.dtype)
     cdef const fnn_pointwise_table *kernels = table_for(source)
     cdef long n = cnp.PyArray_SIZE(rows), width = cnp.PyArray_DIM(source, 1)
     with nogil:
@@ -207,9 +209,9 @@ def embedding_forward(indices, cnp.ndarray table):
 
 def embedding_backward(cnp.ndarray dy, indices, tuple table_shape):
     cdef cnp.ndarray rows = dense(indices)
-    cdef cnp.ndarray dtable = np.empty(table_shape, dtype=dy.dtype)
-    cdef cnp.ndarray starts = np.zeros(table_shape[0] + 2, dtype=np.int64)
-    cdef cnp.ndarray order = np.empty(rows.size, dtype=np.int64)
+    cdef cnp.ndarray dtable = empty(table_shape, dtype=dy.dtype)
+    cdef cnp.ndarray starts = zeros(table_shape[0] + 2, dtype=np.int64)
+    cdef cnp.ndarray order = empty(rows.size, dtype=np.int64)
     cdef const fnn_pointwise_table *kernels = table_for(dy)
     cdef const int64_t *index = <const int64_t *> cnp.PyArray_DATA(rows)
     cdef int64_t *start = <int64_t *> cnp.PyArray_DATA(starts)
@@ -237,7 +239,7 @@ def loss_forward(cnp.ndarray y_true, cnp.ndarray y_pred, str loss, bint from_log
     cdef cnp.ndarray target = dense(y_true), prediction = dense(y_pred), weight, grad, partial
     cdef fnn_loss_call call
     cdef double value
-    grad = np.empty_like(prediction, subok=False) if keep else None
+    grad = empty_like(prediction) if keep else None
     call.n = cnp.PyArray_DIM(prediction, cnp.PyArray_NDIM(prediction) - 1)
     call.rows = cnp.PyArray_SIZE(prediction) // call.n
     if call.rows == 0:
@@ -265,7 +267,7 @@ def loss_forward(cnp.ndarray y_true, cnp.ndarray y_pred, str loss, bint from_log
 def _vmath(str name, cnp.ndarray x):
     """For tests: one function of vmath.h on the ISA chosen now."""
     cdef const fnn_pointwise_table *table = table_for(x)
-    cdef cnp.ndarray source = dense(x), y = np.empty_like(source, subok=False)
+    cdef cnp.ndarray source = dense(x), y = empty_like(source)
     cdef int code = FUNCTIONS[name]
     cdef long n = cnp.PyArray_SIZE(source)
     with nogil:

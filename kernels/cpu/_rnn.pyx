@@ -8,6 +8,8 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from kernels.cpu.arrays cimport data, step, whole_strides
 from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime
 
+from fastnn.kernels.cpu._runtime import empty, zeros
+
 cnp.import_array()
 
 
@@ -119,14 +121,14 @@ cdef cnp.ndarray padded(a, long Hp):
             and cnp.PyArray_DATA(base) == cnp.PyArray_DATA(a)
             and cnp.PyArray_IS_C_CONTIGUOUS(base) and base.dtype == a.dtype):
         return base
-    base = np.zeros(wide, a.dtype)
+    base = zeros(wide, a.dtype)
     base[..., : shape[len(shape) - 1]] = a
     return base
 
 
-cdef cnp.ndarray like(x, long n, bint zeros):
+cdef cnp.ndarray like(x, long n, bint cleared):
     """A fresh `[T, B, n]` in the memory order of x."""
-    make = np.zeros if zeros else np.empty
+    make = zeros if cleared else empty
     T, B = x.shape[0], x.shape[1]
     if x.strides[0] < x.strides[1]:
         return make((B, T, n), x.dtype).transpose(1, 0, 2)
@@ -226,11 +228,11 @@ cdef class _Forward:
         self.alive = set_call(&self.f.call, x, weights, initial, spec)
         cdef long T = self.f.call.T, B = self.f.call.B, H = self.f.call.H, Hp = self.f.call.Hp
         cdef long planes = PLANES[self.f.call.cell]
-        make = np.zeros if spec.lengths is not None else np.empty
+        make = zeros if spec.lengths is not None else empty
         self.y = y = like(x, H, spec.lengths is not None)
-        self.final_h = np.empty((B, H), x.dtype)
+        self.final_h = empty((B, H), x.dtype)
         if lstm:
-            self.final_c = np.empty((B, H), x.dtype)
+            self.final_c = empty((B, H), x.dtype)
             if keep is not None:
                 self.c = make((T, B, Hp), x.dtype)
         if keep == "gates" and planes:
@@ -292,14 +294,14 @@ cdef class _Backward:
         if need_dx:
             self.dx = dx = like(x, inputs, saved.spec.lengths is not None)
             f.dx, f.dx_t, f.dx_b = data(dx), step(dx, 0), step(dx, 1)
-        self.dW, self.dU = np.empty((inputs, GH), dtype), np.empty((H, GH), dtype)
+        self.dW, self.dU = empty((inputs, GH), dtype), empty((H, GH), dtype)
         if w.bias is not None:
-            self.db = np.empty(GH, dtype)
+            self.db = empty(GH, dtype)
         if w.recurrent_bias is not None:
-            self.drb = np.empty(GH, dtype)
-        self.dh0 = np.empty((B, H), dtype)
+            self.drb = empty(GH, dtype)
+        self.dh0 = empty((B, H), dtype)
         if lstm:
-            self.dc0 = np.empty((B, H), dtype)
+            self.dc0 = empty((B, H), dtype)
         f.y, f.y_t, f.y_b = data(y), step(y, 0), step(y, 1)
         f.c, f.gates = data(c), data(gates)
         f.dy, f.d_states_h, f.d_states_c = data(dy_), data(dsh), data(dsc)

@@ -1,8 +1,12 @@
-"""Which ISA the CPU kernels use, and on how many threads; owner of the thread pool (runtime.c)."""
+"""Which ISA the CPU kernels use, on how many threads and in which memory (runtime.c, work_area.c)."""
 
 import os
 
+import numpy as np
+
+cimport numpy as cnp
 from libc.stdlib cimport calloc, free
+from libc.string cimport strcpy
 from cpython.pycapsule cimport PyCapsule_New
 
 from kernels.cpu.runtime cimport FNN_RUNTIME_CAPSULE, fnn_runtime
@@ -18,7 +22,26 @@ cdef extern from "runtime_private.h":
     void fnn_set_isa(int isa)
     int fastnn_get_num_threads()
     void fastnn_set_num_threads(int count)
+    void fnn_empty_cache() noexcept nogil
+    void *fnn_array_malloc(void *context, size_t size) noexcept nogil
+    void *fnn_array_calloc(void *context, size_t count, size_t size) noexcept nogil
+    void *fnn_array_realloc(void *context, void *memory, size_t size) noexcept nogil
+    void fnn_array_free(void *context, void *memory, size_t size) noexcept nogil
 
+cdef extern from "numpy/arrayobject.h":
+    ctypedef struct PyDataMemAllocator:
+        void *ctx
+        void *(*malloc)(void *context, size_t size) noexcept nogil
+        void *(*calloc)(void *context, size_t count, size_t size) noexcept nogil
+        void *(*realloc)(void *context, void *memory, size_t size) noexcept nogil
+        void (*free)(void *context, void *memory, size_t size) noexcept nogil
+    ctypedef struct PyDataMem_Handler:
+        char name[127]
+        unsigned char version
+        PyDataMemAllocator allocator
+    object PyDataMem_SetHandler(object handler)
+
+cnp.import_array()
 
 MAX_THREADS = FNN_MAX_THREADS
 ISAS = ("base", "avx2", "avx512", "amx")  # in the order of runtime.h
@@ -86,6 +109,50 @@ _set_isa(
     os.environ.get("FASTNN_ISA", "").strip().lower() or ISAS[fnn_best_isa()],
     "[isa] FASTNN_ISA=%r given",
 )
+
+
+# ------------------------------------------------------------------ memory of arrays
+
+cdef PyDataMem_Handler handler
+strcpy(handler.name, b"fastnn")
+handler.version = 1
+handler.allocator.malloc = fnn_array_malloc
+handler.allocator.calloc = fnn_array_calloc
+handler.allocator.realloc = fnn_array_realloc
+handler.allocator.free = fnn_array_free
+_handler = PyCapsule_New(&handler, "mem_handler", NULL)
+
+
+def empty(shape, dtype):
+    """`numpy.empty`, in memory that earlier arrays of `empty` have left (work_area.c)."""
+    before = PyDataMem_SetHandler(_handler)
+    try:
+        return np.empty(shape, dtype)
+    finally:
+        PyDataMem_SetHandler(before)
+
+
+def zeros(shape, dtype):
+    """`numpy.zeros`, as `empty`."""
+    before = PyDataMem_SetHandler(_handler)
+    try:
+        return np.zeros(shape, dtype)
+    finally:
+        PyDataMem_SetHandler(before)
+
+
+def empty_like(a):
+    """A plain `numpy.empty_like` in the memory order of a, as `empty`."""
+    before = PyDataMem_SetHandler(_handler)
+    try:
+        return np.empty_like(a, subok=False)
+    finally:
+        PyDataMem_SetHandler(before)
+
+
+def empty_cache():
+    """Give the memory that is kept for later calls back to the system."""
+    fnn_empty_cache()
 
 
 # ------------------------------------------------------------------ self-tests of the threads
