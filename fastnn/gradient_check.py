@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn import ops
+from fastnn import dispatch, ops
 from fastnn.arrays import to_numpy
 from fastnn.layers.base import Layer
 
@@ -244,11 +244,11 @@ def _of_operation(
     arguments = {key: _as_float64(value) for key, value in arguments.items()}
 
     def call() -> Any:
-        return forward(*values, **arguments)
+        return forward(*_there(values), **{key: _there(v) for key, v in arguments.items()})
 
     output, saved = call()
     value, upstream = _projected(output, lambda: call()[0], rng)
-    gradients = backward(saved, upstream) if name == "loss" else backward(upstream, saved)
+    gradients = _backward(name, backward, _there(upstream), saved)
     if wrt is None:
         wrt = 1 if name == "loss" else tuple(i for i, v in enumerate(values) if _floating(v))
     positions = (wrt,) if isinstance(wrt, int) else tuple(wrt)
@@ -258,6 +258,41 @@ def _of_operation(
     for i in positions:
         checks += _paired(f"input {i}", values[i], gradients[i])
     return value, checks
+
+
+def _backward(name: str, backward: Callable[..., Any], upstream: Any, saved: Any) -> Any:
+    return backward(saved, upstream) if name == "loss" else backward(upstream, saved)
+
+
+def _there(value: Any) -> Any:
+    """Arrays on the device of the backend that is chosen by name, if it has one."""
+    if not dispatch.on_device():
+        return value
+    return _map(lambda leaf: dispatch.asarray(leaf) if hasattr(leaf, "dtype") else leaf, value)
+
+
+def one_call(op: str, *inputs: Any, dtype: str = "float64", **arguments: Any) -> list[np.ndarray]:
+    """What an operation and its backward give, on the host: outputs, then gradients.
+
+    Parameters
+    ----------
+    op : str
+        Such as ``"conv2d"``.
+    *inputs, **arguments
+        Of the forward operation, on the host.
+    dtype : str
+        That floating arrays are rounded to, before they go to the device.
+    """
+    name, forward, backward = _operation(op)
+
+    def rounded(value: Any) -> Any:
+        floating = lambda leaf: getattr(leaf, "dtype", np.dtype(int)).kind == "f"  # noqa: E731
+        return _there(_map(lambda leaf: leaf.astype(dtype) if floating(leaf) else leaf, value))
+
+    output, saved = forward(*rounded(inputs), **{key: rounded(v) for key, v in arguments.items()})
+    upstream = _projected(output, lambda: output, np.random.default_rng(0))[1]
+    gradients = _backward(name, backward, rounded(upstream), saved)
+    return [np.asarray(to_numpy(leaf)) for _, leaf in (*_leaves(output), *_leaves(gradients))]
 
 
 def _paired(name: str, value: Any, gradient: Any) -> list[_Check]:
@@ -278,9 +313,7 @@ def _projected(
 ) -> tuple[Callable[[], float], Any]:
     """``sum(r * output)`` as a function, and r in the output's form: the upstream gradient."""
     upstream = _map(
-        lambda leaf: (
-            rng.uniform(0.5, 1.5, np.shape(leaf)) * rng.choice((-1.0, 1.0), np.shape(leaf))
-        ),
+        lambda leaf: rng.uniform(0.5, 1.5, _shape(leaf)) * rng.choice((-1.0, 1.0), _shape(leaf)),
         output,
     )
     if isinstance(output, float):
@@ -291,6 +324,10 @@ def _projected(
         return sum(float(np.sum(to_numpy(y) * r)) for (_, y), (_, r) in pairs)
 
     return value, upstream
+
+
+def _shape(leaf: Any) -> tuple[int, ...]:
+    return tuple(getattr(leaf, "shape", ()))
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from fastnn.bench import (
     gpu_compile,
     gpu_fit,
     gpu_jobs,
+    gpu_kernels,
     gpu_results,
     gpu_rows,
     gpu_steps,
@@ -23,6 +25,7 @@ from fastnn.bench import (
     gpu_verify,
 )
 from fastnn.cli import main
+from fastnn.gradient_check import gradcheck
 from fastnn.kernels.cuda import loader, rnn_report
 from fastnn.kernels.cuda.rnn_choice import MODEL, choose
 from fastnn.kernels.cuda.rnn_shapes import Work
@@ -293,3 +296,48 @@ def test_the_command_imports_no_gpu_package():
     code = "import sys, fastnn.cli.bench; print('cupy' in sys.modules, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+# --------------------------------------------------------------------------- every kernel once
+
+
+@emulated
+def test_every_kernel_runs_once(cupy, monkeypatch, capsys):
+    """The text of the .cu files names them; half of the runs are left out here."""
+    launched = set()
+    if cupy.__version__.endswith("fake"):
+        launch = cupy.RawKernel.__call__
+
+        def record(self, *args, **kwargs):
+            launched.add(self.name)
+            return launch(self, *args, **kwargs)
+
+        monkeypatch.setattr(cupy.RawKernel, "__call__", record)
+    monkeypatch.setattr(gpu_kernels, "TOLERANCE", {"float16": 2e-2})
+    monkeypatch.setattr(gpu_kernels, "KERNELS", ("k1", "k3"))
+    assert gpu_kernels.main() == 0
+    assert "0 failed" in capsys.readouterr().out
+    text = "".join(path.read_text() for path in loader.FOLDER.glob("*.cu"))
+    text = re.sub(r"__\w+__ ?\([^)]*\)", "", text)  # bounds and clusters
+    named = set(re.findall(r'extern "C" __global__ void\s+(\w+)\(', text))
+    assert len(named) >= 40
+    assert not launched or named == launched
+
+
+@emulated
+def test_a_wrong_kernel_is_told(cupy, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_kernels, "TOLERANCE", {"float32": 0.0})
+    right = gpu_kernels._recurrent
+    monkeypatch.setattr(gpu_kernels, "_recurrent", lambda rng: list(right(rng))[-1:])
+    assert gpu_kernels.main(["k0"]) == 1
+    assert "k0 float32 rnn simple_rnn, reverse" in capsys.readouterr().out
+
+
+@emulated
+def test_the_self_test_runs_on_a_device(cupy):
+    from fastnn import dispatch
+
+    rng = np.random.default_rng(0)
+    with dispatch.use_backend("cupy"):
+        inputs = (rng.standard_normal((5, 7)), rng.standard_normal((7, 3)))
+        assert gradcheck("dense", *inputs, activation="tanh") < 1e-7
