@@ -1,4 +1,4 @@
-"""Which ISA the CPU kernels use, on how many threads and in which memory (runtime.c, work_area.c)."""
+"""The instruction set of the CPU kernels, their threads and their memory (runtime.c, work_area.c)."""
 
 import os
 

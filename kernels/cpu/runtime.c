@@ -202,7 +202,7 @@ enum {
 enum {
     SPIN_WORK = 100000,  /* ns; a worker waits for the next call: in a training loop it is near */
     SPIN_RARELY = 10000, /* the same, where the last call was long in coming */
-    SPIN_MEET = 20000    /* at a barrier, and at the end of a call */
+    SPIN_MEET = 100000    /* at a barrier, and at the end of a call */
 };
 
 typedef struct {
