@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -280,6 +282,34 @@ def test_the_fit_finds_constants_that_explain_the_times():
     assert gpu_fit.error(found, MODEL) > 0.3 > 0.05 > gpu_fit.error(found, fitted)
     assert max(gpu_fit.regret(found, fitted)) < 1.1 < max(gpu_fit.regret(found, MODEL))
     assert gpu_fit.fit(found, true) == true
+
+
+# --------------------------------------------------------------------------- the first run's script
+
+SCRIPT = Path(__file__).parent.parent / "bench" / "gpu_first_run.sh"
+
+
+def first_run(*arguments, **environment):
+    environment = {**os.environ, "PYTHON": sys.executable, **environment}
+    command = ["bash", str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_the_first_run_logs_each_part(tmp_path):
+    cache = tmp_path / "cache"
+    done = first_run("--out", tmp_path / "out", "info", CUPY_CACHE_DIR=str(cache))
+    assert done.returncode == 0 and "exit code 0" in done.stdout, done.stdout + done.stderr
+    log = (tmp_path / "out" / "info.log").read_text()
+    assert "backends" in log and "== info, at most 60 s" in log
+    assert (tmp_path / "out" / "kernel-cache.tgz").exists()
+    late = first_run("--out", tmp_path / "out", "--total", 1, "info", CUPY_CACHE_DIR=str(cache))
+    assert late.returncode == 1 and "no time left" in late.stdout
+
+
+@pytest.mark.parametrize("wrong", ["nothing", "--nothing"])
+def test_the_first_run_refuses_what_it_does_not_know(wrong):
+    done = first_run(wrong)
+    assert done.returncode == 2 and wrong in done.stderr
 
 
 # --------------------------------------------------------------------------- the command
