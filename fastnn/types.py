@@ -100,6 +100,7 @@ class PoolSaved(NamedTuple):
 
     ``offsets`` has y's shape: the chosen cell of each window, ``row * pool_width + column``, in
     uint8 where the window has at most 256 cells and int32 otherwise; None for average pooling.
+    After a fused ReLU -1 (in uint8 255, for at most 255 cells) says that no cell has a gradient.
     ``x`` is kept only by stochastic pooling at inference, whose output is a weighted sum.
     """
 

@@ -162,17 +162,18 @@ def test_pooling(h, w, size, strides, padding, data_format, channels, dtype, isa
     window = Window(size, strides, padding)
     shape = (2, h, w, channels) if data_format == "channels_last" else (2, channels, h, w)
     x = np.round(2 * rng.standard_normal(shape)).astype(dtype) / 2  # with ties
-    y, offsets = _pool.max_forward(x, window, data_format, True)
-    expected, expected_offsets = ref_pool.max_forward(x, window, data_format, True)
-    np.testing.assert_array_equal(y, expected)
-    np.testing.assert_array_equal(offsets, expected_offsets)
-    assert offsets.dtype == expected_offsets.dtype
-    np.testing.assert_array_equal(_pool.max_forward(x, window, data_format, False)[0], expected)
-
-    dy = rng.standard_normal(y.shape).astype(dtype)
-    wide, wide_dy = x.astype(np.float64), dy.astype(np.float64)
-    dx = ref_pool.scatter(wide_dy, offsets, shape, window, data_format)
-    close(_pool.take_backward(dy, offsets, shape, window, data_format), dx, dtype)
+    dy = rng.standard_normal(ref_pool.average_forward(x, window, data_format, True).shape)
+    dy, wide, wide_dy = dy.astype(dtype), x.astype(np.float64), dy.astype(dtype).astype(np.float64)
+    for relu in (None, "relu"):
+        y, offsets = _pool.max_forward(x, window, data_format, relu, True)
+        expected, expected_offsets = ref_pool.max_forward(x, window, data_format, relu, True)
+        np.testing.assert_array_equal(y, expected)
+        np.testing.assert_array_equal(offsets, expected_offsets)
+        assert offsets.dtype == expected_offsets.dtype
+        y, _ = _pool.max_forward(x, window, data_format, relu, False)
+        np.testing.assert_array_equal(y, expected)
+        dx = ref_pool.scatter(wide_dy, offsets, shape, window, data_format)
+        close(_pool.take_backward(dy, offsets, shape, window, data_format), dx, dtype)
     for whole in (False, True):
         mean = ref_pool.average_forward(wide, window, data_format, whole)
         close(_pool.average_forward(x, window, data_format, whole), mean, dtype)
@@ -199,12 +200,13 @@ def test_pooling_of_special_values(h, w, size, strides, padding, data_format, dt
     x[rng.random(shape) < 0.1] = np.nan
     x[rng.random(shape) < 0.4] = -np.inf
     for image in (x, np.full_like(x, -np.inf)):
-        for actual, expected in zip(
-            _pool.max_forward(image, window, data_format, True),
-            ref_pool.max_forward(image, window, data_format, True),
-            strict=True,
-        ):
-            np.testing.assert_array_equal(actual, expected)
+        for relu in (None, "relu"):
+            for actual, expected in zip(
+                _pool.max_forward(image, window, data_format, relu, True),
+                ref_pool.max_forward(image, window, data_format, relu, True),
+                strict=True,
+            ):
+                np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4])
@@ -216,7 +218,7 @@ def test_threads_do_not_change_a_bit(threads, dtype, isa, rng):
 
     def everything():
         for data_format in ("channels_last", "channels_first"):
-            y, offsets = _pool.max_forward(x, window, data_format, True)
+            y, offsets = _pool.max_forward(x, window, data_format, None, True)
             yield from (y, offsets, _pool.take_backward(y, offsets, x.shape, window, data_format))
             y = _pool.average_forward(x, window, data_format, False)
             yield from (y, _pool.average_backward(y, x.shape, window, data_format, False))

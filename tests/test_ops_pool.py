@@ -123,6 +123,48 @@ def test_max_takes_the_first_nan_and_never_padding(backend, dtype):
     assert np.isnan(y).all() and saved.offsets.item() == 2
 
 
+@case_of
+@format_of
+def test_fused_relu_is_a_relu_before_the_pooling(backend, dtype, case, data_format, rng):
+    x = to_format(rng.integers(-4, 3, case.x).astype(dtype), data_format)
+    x[rng.random(x.shape) < 0.03] = np.nan
+    a, before = fastnn.activation_forward(x, "relu")
+    expected, saved = run_pool("max", a, case, data_format)
+    y, fused = run_pool("max", x, case, data_format, activation="relu")
+    np.testing.assert_array_equal(y, expected)
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    dx = fastnn.activation_backward(backward(saved)(dy, saved), before)
+    np.testing.assert_array_equal(backward(fused)(dy, fused), dx)
+    y, nothing = run_pool("max", x, case, data_format, activation="relu", keep=False)
+    np.testing.assert_array_equal(y, expected)
+    assert nothing is None
+
+
+@pytest.mark.parametrize(("pool", "offset"), [((15, 17), np.uint8), ((16, 16), np.int32)])
+@format_of
+def test_fused_relu_needs_one_offset_for_no_cell(backend, data_format, pool, offset):
+    cells = pool[0] * pool[1]
+    x = to_format(np.arange(cells, dtype="float32").reshape(1, *pool, 1), data_format)
+    x = np.concatenate([x, -x])
+    y, saved = fastnn.max_pool2d_forward(
+        x, pool_size=pool, data_format=data_format, activation="relu"
+    )
+    assert y.ravel().tolist() == [cells - 1, 0]
+    assert saved.offsets.dtype == offset
+    assert saved.offsets.ravel().tolist() == [cells - 1, 255 if offset is np.uint8 else -1]
+    dx = fastnn.max_pool2d_backward(np.ones_like(y), saved)
+    np.testing.assert_array_equal(dx, x == cells - 1)
+
+
+def test_fused_relu_gradients_by_central_differences(backend, rng):
+    def run(x):
+        y, saved = run_pool("max", x, CASES["same"], activation="relu")
+        return y, lambda dy: [backward(saved)(dy, saved)]
+
+    x = distinct(CASES["same"].x, rng) - 0.502  # none is near the kink at 0
+    check_gradients(run, [x], full=False)
+
+
 # --------------------------------------------------------------------------- average
 
 
@@ -383,6 +425,11 @@ def test_forward_refuses(backend, kind, x, options, error, message):
     forward = getattr(fastnn, f"{kind}_pool2d_forward")
     with pytest.raises(error, match=rf"^\[{kind}_pool2d_forward\] .*{message}"):
         forward(x, **{"pool_size": 2, **options})
+
+
+def test_max_refuses_other_activations(backend):
+    with pytest.raises(ValueError, match="activation is 'tanh'; one of None, linear, relu is need"):
+        fastnn.max_pool2d_forward(np.ones((1, 4, 4, 1)), pool_size=2, activation="tanh")
 
 
 def test_stochastic_refuses(backend):

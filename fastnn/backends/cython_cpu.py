@@ -117,9 +117,9 @@ def conv2d_backward(dy: Array, saved: ConvSaved, need_dx: bool) -> ConvGrads:
 
 
 def max_pool2d_forward(
-    x: Array, window: Window, data_format: str, keep: bool
+    x: Array, window: Window, data_format: str, activation: str | None, keep: bool
 ) -> tuple[Array, Array | None]:
-    return _pool.max_forward(x, window, data_format, keep)
+    return _pool.max_forward(x, window, data_format, activation, keep)
 
 
 def max_pool2d_backward(dy: Array, saved: PoolSaved) -> Array:

@@ -191,10 +191,10 @@ def conv2d_backward(dy: Array, saved: ConvSaved, need_dx: bool) -> ConvGrads:
 
 
 def max_pool2d_forward(
-    x: Array, window: Window, data_format: str, keep: bool
+    x: Array, window: Window, data_format: str, activation: str | None, keep: bool
 ) -> tuple[Array, Array | None]:
     host, (x,) = _take(x)
-    return _give(_family("pool").max_forward(x, window, data_format, keep), host)
+    return _give(_family("pool").max_forward(x, window, data_format, activation, keep), host)
 
 
 def max_pool2d_backward(dy: Array, saved: PoolSaved) -> Array:

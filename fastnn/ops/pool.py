@@ -26,6 +26,7 @@ def max_pool2d_forward(
     padding: Any = "valid",
     data_format: str = "channels_last",
     keep: bool = True,
+    activation: str | None = None,
 ) -> tuple[Array, PoolSaved | None]:
     """The maximum of each window. The first maximum wins, a NaN wins over numbers.
 
@@ -40,6 +41,9 @@ def max_pool2d_forward(
     data_format : "channels_last" or "channels_first"
     keep : bool
         False for inference: no record is made.
+    activation : None, "linear" or "relu"
+        ``relu(max(x))``, which is ``max(relu(x))``: y and dx are those of a ReLU before pooling,
+        in one pass over x instead of two, and none over dx. The sign of a zero may differ.
 
     Returns
     -------
@@ -49,12 +53,14 @@ def max_pool2d_forward(
     Raises
     ------
     TypeError, ValueError
-        Wrong dtype, rank or size, or a window larger than the padded image.
+        Wrong dtype, rank or size, another activation, or a window larger than the padded image.
     """
     op = "max_pool2d_forward"
     name, backend, window = _prepare(op, x, pool_size, strides, padding, data_format)
     keep = shapes.flag(op, "keep", keep)
-    y, offsets = backend.max_pool2d_forward(x, window, data_format, keep)
+    shapes.check_choice(op, "activation", activation, (None, "linear", "relu"))
+    fused = None if activation == "linear" else activation
+    y, offsets = backend.max_pool2d_forward(x, window, data_format, fused, keep)
     if not keep:
         return y, None
     return y, PoolSaved(name, "max", x.shape, window, data_format, offsets)
@@ -62,6 +68,8 @@ def max_pool2d_forward(
 
 def max_pool2d_backward(dy: Array, saved: PoolSaved) -> Array:
     """Gradient of `max_pool2d_forward`: each dy goes to the cell that was the maximum.
+
+    With its ``activation="relu"`` only where y is positive.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@ from typing import Any
 from numpy import ndarray
 
 def max_forward(
-    x: ndarray, window: tuple[Any, ...], data_format: str, keep: bool
+    x: ndarray, window: tuple[Any, ...], data_format: str, activation: str | None, keep: bool
 ) -> tuple[ndarray, ndarray | None]: ...
 def take_backward(
     dy: ndarray,

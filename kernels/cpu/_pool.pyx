@@ -18,7 +18,7 @@ cnp.import_array()
 cdef extern from "pool.h":
     ctypedef struct fnn_pool_call:
         long images, h, w, channels, oh, ow, kh, kw, sh, sw, top, left
-        int count_padding, bytes
+        int count_padding, bytes, relu
         const void *x
         void *y
         void *offsets
@@ -60,7 +60,7 @@ cdef tuple geometry(fnn_pool_call *call, tuple x_shape, window, str data_format)
     call.y = call.dx = call.offsets = call.total = NULL
     call.count_padding = 0
     call.bytes = call.kh * call.kw <= 256
-    call.seed = 0
+    call.relu = call.seed = 0
     if data_format == "channels_last":
         batch, call.h, call.w, channels = x_shape
         call.images, call.channels = batch, channels
@@ -78,10 +78,13 @@ cdef cnp.ndarray new_offsets(tuple shape, fnn_pool_call *call):
     return np.empty(shape, dtype=np.uint8 if call.bytes else np.int32)
 
 
-def max_forward(cnp.ndarray x, window, str data_format, bint keep):
-    """(y, offsets or None)."""
+def max_forward(cnp.ndarray x, window, str data_format, activation, bint keep):
+    """(y, offsets or None); `activation` is None or "relu"."""
     cdef fnn_pool_call call
     cdef tuple shape = geometry(&call, (<object> x).shape, window, data_format)
+    call.relu = activation is not None
+    if call.relu:
+        call.bytes = call.kh * call.kw <= 255  # one number is "no cell"
     cdef cnp.ndarray source = dense(x), y = np.empty(shape, dtype=x.dtype), offsets = None
     cdef const fnn_pool_table *table = table_for(source)
     call.x, call.y = cnp.PyArray_DATA(source), cnp.PyArray_DATA(y)
@@ -101,7 +104,7 @@ def take_backward(cnp.ndarray dy, offsets, tuple x_shape, window, str data_forma
     geometry(&call, x_shape, window, data_format)
     cdef const fnn_pool_table *table = table_for(upstream)
     call.dy, call.dx = cnp.PyArray_DATA(upstream), cnp.PyArray_DATA(dx)
-    call.offsets = cnp.PyArray_DATA(cells)
+    call.offsets, call.bytes = cnp.PyArray_DATA(cells), cnp.PyArray_ITEMSIZE(cells) == 1
     with nogil:
         table.take_backward(runtime, &call)
     return dx

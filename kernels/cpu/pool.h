@@ -5,12 +5,16 @@
 #include <stdint.h>
 #include "names.h"
 
+#define NO_CELL (-1)
+
 typedef struct {
     long images, h, w, channels;     /* channels_first: images = B * C, channels = 1 */
     long oh, ow;
     long kh, kw, sh, sw, top, left;  /* window, strides, padding before; padding after follows from oh, ow */
     int count_padding;               /* average: divide by kh * kw, else by the cells inside the image */
     int bytes;                       /* offsets are uint8, else int32 */
+    int relu;                        /* maximum: y = max(0, .); the offset of a window without a gradient is
+                                        NO_CELL, in uint8 its lowest byte */
     const void *x;                   /* [images, h, w, channels] dense */
     void *y;                         /* [images, oh, ow, channels] dense */
     void *offsets;                   /* as y, or NULL: not wanted */

@@ -1,6 +1,7 @@
 /* Pooling over windows of images.
  *
  *     max          y = max a_k, the first one; a NaN wins           offsets: k = row * width + column
+ *     with relu    y = max(0, max a_k); where it has no gradient    offsets: -1, no cell
  *     average      y = sum a_k / n
  *     stochastic   y = a_k drawn with a_k / sum a                   offsets: k
  *     expected     y = sum (a_k / sum a) a_k
@@ -26,7 +27,7 @@ struct Geometry {
     Offset batch, channels, height, width, out_height, out_width;
     Offset stride_b, stride_h, stride_w, stride_c;
     Offset kernel_h, kernel_w, step_h, step_w, top, left;
-    Offset channels_last, count_include_pad, narrow_offsets;
+    Offset channels_last, count_include_pad, narrow_offsets, relu;
 };
 
 /* One output: where its window lies, clipped to the image. */
@@ -118,6 +119,12 @@ static __device__ __forceinline__ void max_pool(const real *x, real *y, void *of
         }
         any = true;
     });
+#pragma unroll
+    for (int n = 0; n < N && g.relu; n++) {
+        const wide b = widen(best.at[n]);
+        if (!(b > 0)) taken[n] = -1; /* no cell: it has no gradient */
+        if (b <= 0) best.at[n] = narrow((wide)0);
+    }
     *reinterpret_cast<Pack<real, N> *>(y + p.at) = best;
 #pragma unroll
     for (int n = 0; n < N; n++)

@@ -16,8 +16,10 @@ def _geometry(
     window: Any,
     data_format: str,
     count_include_pad: bool = False,
+    relu: bool = False,
+    offsets: Any = None,
 ) -> tuple[Any, tuple[int, ...], Any]:
-    """The struct Geometry, y's shape, and the dtype of offsets."""
+    """The struct Geometry, y's shape, and the dtype of offsets if they are still to be made."""
     (kh, kw), (sh, sw), ((top, bottom), (left, right)), _ = window
     last = data_format == "channels_last"
     b, h, w, c = (0, 1, 2, 3) if last else (0, 2, 3, 1)
@@ -25,8 +27,9 @@ def _geometry(
     ow = (shape[w] + left + right - kw) // sw + 1
     sizes = (shape[b], shape[c], shape[h], shape[w], oh, ow)
     order = tuple(steps[axis] for axis in (b, h, w, c))
-    offsets = np.uint8 if kh * kw <= 256 else np.int32
-    flags = (last, count_include_pad, offsets is np.uint8)
+    if offsets is None:
+        offsets = np.uint8 if kh * kw + relu <= 256 else np.int32  # with relu, one says "no cell"
+    flags = (last, count_include_pad, offsets == np.uint8, relu)
     found = struct(*sizes, *order, kh, kw, sh, sw, top, left, *(int(flag) for flag in flags))
     y_shape = (shape[b], oh, ow, shape[c]) if last else (shape[b], shape[c], oh, ow)
     return found, y_shape, offsets
@@ -44,9 +47,12 @@ def _lanes(x: Any, data_format: str) -> bool:
     )
 
 
-def max_forward(x: Any, window: Any, data_format: str, keep: bool) -> tuple[Any, Any]:
-    """(y, offsets or None)."""
-    geometry, shape, dtype = _geometry(x.shape, strides(x), window, data_format)
+def max_forward(
+    x: Any, window: Any, data_format: str, activation: str | None, keep: bool
+) -> tuple[Any, Any]:
+    """(y, offsets or None); `activation` is None or "relu"."""
+    relu = activation is not None
+    geometry, shape, dtype = _geometry(x.shape, strides(x), window, data_format, relu=relu)
     y = cupy.empty(shape, x.dtype)
     offsets = cupy.empty(shape, dtype) if keep else None
     args = (x, y, pointer(offsets), np.int64(y.size), geometry)
@@ -90,7 +96,7 @@ def take_backward(
 ) -> Any:
     """dx of a pooling that took one cell a window."""
     dx = cupy.empty(x_shape, dy.dtype)
-    geometry, _, _ = _geometry(x_shape, strides(dx), window, data_format)
+    geometry, _, _ = _geometry(x_shape, strides(dx), window, data_format, offsets=offsets.dtype)
     args = (plain(dy), plain(offsets), dx, np.int64(dx.size), geometry)
     over("pool", "take_backward", dy.dtype, dx.size, args)
     return dx

@@ -70,9 +70,13 @@ def _cells_inside(y, column, g):
 # --------------------------------------------------------------------------- one cell is taken
 
 
-def max_forward(x, window, data_format, keep):
-    """(y, offsets or None); x in C order."""
-    return _taking(_max_kernel(keep), x, window, data_format, keep)
+def max_forward(x, window, data_format, activation, keep):
+    """(y, offsets or None); x in C order; `activation` is None or "relu"."""
+    kh, kw = window[0]
+    relu = activation is not None
+    dtype = np.uint8 if kh * kw + relu <= 256 else np.int32  # with relu one number is "no cell"
+    no_cell = (255 if dtype is np.uint8 else -1) if relu else None
+    return _taking(_max_kernel(keep, no_cell), x, window, data_format, dtype if keep else None)
 
 
 def stochastic_forward(x, window, data_format, seed, keep):
@@ -82,13 +86,16 @@ def stochastic_forward(x, window, data_format, seed, keep):
         y = empty(_y_shape(g, data_format), x.dtype)
         _d.spread(_weighted, y.size, flat(x), g, flat(y))
         return y, None
-    return _taking(_draw_kernel(keep), x, window, data_format, keep, np.uint64(seed))
+    kh, kw = window[0]
+    dtype = np.uint8 if kh * kw <= 256 else np.int32
+    function = _draw_kernel(keep)
+    return _taking(function, x, window, data_format, dtype if keep else None, np.uint64(seed))
 
 
-def _taking(function, x, window, data_format, keep, *extra):
+def _taking(function, x, window, data_format, dtype, *extra):
     g = _geometry(x.shape, window, data_format)
     y = empty(_y_shape(g, data_format), x.dtype)
-    offsets = empty(y.shape, np.uint8 if g[6] * g[7] <= 256 else np.int32) if keep else None
+    offsets = None if dtype is None else empty(y.shape, dtype)
     _d.spread(
         function, y.size, *extra, flat(x), g, flat(y), flat(y if offsets is None else offsets)
     )
@@ -96,7 +103,10 @@ def _taking(function, x, window, data_format, keep, *extra):
 
 
 @cache
-def _max_kernel(keep):
+def _max_kernel(keep, no_cell):
+    relu = no_cell is not None
+    nothing = no_cell or 0
+
     def apply(n, x, g, y, offsets):
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
             base, row, column = _window_of(i, g)
@@ -111,6 +121,11 @@ def _max_kernel(keep):
                     if value > best or (value != value and best == best):
                         best = value
                         taken = v * kw + u
+            if relu:
+                if not best > 0:
+                    taken = nothing  # it has no gradient
+                if best <= 0:
+                    best = type(best)(0)
             y[i] = best
             if keep:
                 offsets[i] = taken

@@ -12,9 +12,11 @@ import numpy as np
 from .noise import STOCHASTIC_POOLING, uniform
 from .patches import as_format, channels_last, fold, inside, patches
 
+NO_CELL = -1  # in uint8 it is 255
 
-def max_forward(x, window, data_format, keep):
-    """(y, offsets or None)."""
+
+def max_forward(x, window, data_format, activation, keep):
+    """(y, offsets or None); `activation` is None or "relu", whose gradient 0 is an offset too."""
     image = channels_last(x, data_format)
     cells = _cells(image, window, -np.inf)
     taken = cells.argmax(axis=3)  # NumPy's argmax: the first NaN, else the first maximum
@@ -22,7 +24,13 @@ def max_forward(x, window, data_format, keep):
     valid = _valid(image, window)
     outside = ~np.take_along_axis(valid, taken[..., None, :], axis=3)[..., 0, :]
     taken = np.where(outside, valid.argmax(axis=3), taken)
-    return _taken(cells, taken, window, data_format, keep)
+    if activation is None:
+        return _taken(cells, taken, window, data_format, keep)
+    y = np.take_along_axis(cells, taken[..., None, :], axis=3)[..., 0, :]
+    kh, kw = window[0]
+    offsets = np.where(y > 0, taken, NO_CELL).astype(np.uint8 if kh * kw <= 255 else np.int32)
+    y = as_format(np.where(y <= 0, y.dtype.type(0), y), data_format)
+    return y, as_format(offsets, data_format) if keep else None
 
 
 def scatter(dy, offsets, x_shape, window, data_format):
