@@ -7,6 +7,7 @@ from typing import Any
 
 from fastnn.layers.activated import ActivatedLayer
 from fastnn.layers.base import Array, Layer, Shape
+from fastnn.layers.fusion import relu_joins_pooling
 from fastnn.layers.symbolic import Node, SymbolicTensor, as_tensor
 from fastnn.models import Container, known_models
 from fastnn.registry import Config, deserialize, layer_table, serialize
@@ -60,6 +61,7 @@ class Model(Container):
         self._sources = [
             [(places[id(one.node)], one.index) for one in node.inputs] for node in self._nodes
         ]
+        self._readers = _sole_readers(self._sources)
         self.layers = [node.layer for node in self._nodes]
         names = [layer.name for layer in self.layers]
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -97,6 +99,7 @@ class Model(Container):
     ) -> tuple[Array, Any]:
         """Through all layers, with the masks handed on where layers hand them on."""
         last = len(self._nodes) - 1
+        with_relu: set[int] = set()  # the poolings that apply the ReLU of the layer before
         made: list[Any] = []
         masks: list[Any] = []
         for i, (node, sources) in enumerate(zip(self._nodes, self._sources, strict=True)):
@@ -109,6 +112,12 @@ class Model(Container):
                 options["mask"] = its_mask
             if logits and i == last and isinstance(node.layer, ActivatedLayer):
                 options["logits"] = True
+            if i in with_relu:
+                options["activation"] = "relu"
+            reader = self._readers.get(i)
+            if reader is not None and relu_joins_pooling(node.layer, self._nodes[reader].layer):
+                options["logits"] = True
+                with_relu.add(reader)
             made.append(node.layer(argument, training, **options))
             masks.append(node.layer.compute_mask(argument, its_mask))
         self._mask = masks[-1] if self._end == 0 else None
@@ -188,6 +197,15 @@ def _in_order(owner: str, start: Node, end: Node) -> list[Node]:
     if id(start) not in seen:
         raise ValueError(f"[{owner}] no path from the input to the output; one is needed")
     return order
+
+
+def _sole_readers(sources: list[list[tuple[int, int]]]) -> dict[int, int]:
+    """For each node that one node reads, and only once: which one."""
+    readers: dict[int, list[int]] = {}
+    for i, given in enumerate(sources):
+        for j, _ in given:
+            readers.setdefault(j, []).append(i)
+    return {j: found[0] for j, found in readers.items() if len(found) == 1}
 
 
 def _pick(node: Node, made: Any, index: int) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from fastnn import dispatch
 from fastnn.layers.activated import ActivatedLayer
 from fastnn.layers.base import Array, Layer, Shape
+from fastnn.layers.fusion import relu_joins_pooling
 from fastnn.registry import Config, deserialize, layer_table, serialize
 from fastnn.training import Trainer
 
@@ -220,11 +221,17 @@ class Sequential(Container):
     ) -> tuple[Array, Any]:
         """Through all layers, with the mask handed on where layers hand it on."""
         last = len(self.layers) - 1
+        relu_left = False
         for i, layer in enumerate(self.layers):
             options: dict[str, Any] = {}
             if mask is not None and layer.uses_mask:
                 options["mask"] = mask
             if logits and i == last and isinstance(layer, ActivatedLayer):
+                options["logits"] = True
+            if relu_left:
+                options["activation"] = "relu"
+            relu_left = i < last and relu_joins_pooling(layer, self.layers[i + 1])
+            if relu_left:
                 options["logits"] = True
             y = layer(x, training, **options)
             mask = layer.compute_mask(x, mask)

@@ -30,8 +30,10 @@ class _Kind:
 
 
 class _Max(_Kind):
-    def pool(self, x: Array, training: bool, **window: Any) -> tuple[Array, Any]:
-        return ops.max_pool2d_forward(x, keep=training, **window)
+    def pool(
+        self, x: Array, training: bool, activation: str | None = None, **window: Any
+    ) -> tuple[Array, Any]:
+        return ops.max_pool2d_forward(x, keep=training, activation=activation, **window)
 
     def unpool(self, dy: Array, saved: Any) -> Array:
         return ops.max_pool2d_backward(dy, saved)
@@ -86,8 +88,8 @@ class _Pooling(_Kind, Layer):
         self.padding = windows.check_padding(self.name, padding, self.rank)
         self.data_format = windows.check_data_format(self.name, data_format)
 
-    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
-        """One value a window."""
+    def forward(self, x: Array, training: bool, **options: Any) -> tuple[Array, Any]:
+        """One value a window; ``options`` are the operation's (maximum: ``activation``)."""
         if x.ndim != self.rank + 2:
             raise ValueError(
                 f"[{self.name}] input of shape {tuple(x.shape)}; {self.rank + 2} dimensions "
@@ -101,6 +103,7 @@ class _Pooling(_Kind, Layer):
                 strides=self.strides,
                 padding=self.padding,
                 data_format=self.data_format,
+                **options,
             )
         y, saved = self.pool(
             _as_image(x, self.data_format),
@@ -109,6 +112,7 @@ class _Pooling(_Kind, Layer):
             strides=(1, *self.strides),
             padding=self._image_padding(),
             data_format=self.data_format,
+            **options,
         )
         return self._as_sequence(y), saved
 
@@ -274,8 +278,8 @@ class _GlobalPooling(_Kind, Layer):
         self.data_format = windows.check_data_format(self.name, data_format)
         self.keepdims = bool(keepdims)
 
-    def forward(self, x: Array, training: bool) -> tuple[Array, Any]:
-        """One value a channel."""
+    def forward(self, x: Array, training: bool, **options: Any) -> tuple[Array, Any]:
+        """One value a channel; ``options`` are the operation's (maximum: ``activation``)."""
         if x.ndim != self.rank + 2:
             raise ValueError(
                 f"[{self.name}] input of shape {tuple(x.shape)}; {self.rank + 2} dimensions "
@@ -290,6 +294,7 @@ class _GlobalPooling(_Kind, Layer):
             strides=1,
             padding="valid",
             data_format=self.data_format,
+            **options,
         )
         return y.reshape(self.compute_output_shape(x.shape)), (saved, y.shape, x.shape)
 
@@ -361,10 +366,12 @@ class GlobalAveragePooling1D(_Average, _GlobalPooling):
     rank = 1
     uses_mask = True
 
-    def forward(self, x: Array, training: bool, mask: Array | None = None) -> tuple[Array, Any]:
+    def forward(
+        self, x: Array, training: bool, mask: Array | None = None, **options: Any
+    ) -> tuple[Array, Any]:
         """One value a channel."""
         if mask is None:
-            y, saved = super().forward(x, training)
+            y, saved = super().forward(x, training, **options)
             return y, (saved, None)
         last = self.data_format == "channels_last"
         rows = (x.shape[0], x.shape[1 if last else 2])
@@ -378,7 +385,8 @@ class GlobalAveragePooling1D(_Average, _GlobalPooling):
             # The kernel divides by all steps; the counted ones are what is wanted.
             weight = np.where(kept, steps / kept.sum(axis=1 if last else 2, keepdims=True), 0.0)
             weight = weight.astype(x.dtype)
-            y, saved = super().forward(np.where(kept, x, x.dtype.type(0)) * weight, training)
+            x = np.where(kept, x, x.dtype.type(0)) * weight
+            y, saved = super().forward(x, training, **options)
         empty = ~kept.any(axis=(1, 2))
         if empty.any():
             y[empty] = float("nan")
@@ -389,6 +397,15 @@ class GlobalAveragePooling1D(_Average, _GlobalPooling):
         inner, weight = saved
         dx = super().vjp(dy, inner)
         return dx if weight is None else dx * weight
+
+
+def takes_relu(layer: Layer) -> bool:
+    """Whether a call of ``layer`` can apply a ReLU before its pooling: ``activation="relu"``."""
+    # A subclass with a forward of its own may do something else.
+    return isinstance(layer, _Max) and type(layer).forward in (
+        _Pooling.forward,
+        _GlobalPooling.forward,
+    )
 
 
 __all__ = [
