@@ -5,7 +5,7 @@
 For compute-sanitizer, under which a kernel takes a hundred times as long: the operations of
 ``python -m fastnn selftest`` in float32 and float16, each method of the convolution, and each
 recurrent kernel, of sizes that take several warps and, where the kernel has them, several blocks. A
-name runs the recurrent kernel alone.
+name runs the recurrent kernel alone; then k3 must also have run in its CUDA graph.
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ def _columns() -> None:
 
 
 def main(kernels: Sequence[str] = ()) -> int:
-    """A line for each run; 1 if a result is wrong."""
+    """A line for each run; 1 if a result is wrong, or k3 was named and runs without its graph."""
+    from fastnn.kernels.cuda import rnn_graph
+
     failed = 0
     with dispatch.use_backend("cupy"):
         if not kernels:
@@ -135,6 +137,10 @@ def main(kernels: Sequence[str] = ()) -> int:
             failed += not good
             words: tuple[Any, ...] = (value or "", dtype, case.op, case.detail)
             print(*words, f"{error:.1e}", "ok" if good else "FAIL", flush=True)
+    reason = rnn_graph.why_not(0)
+    if reason is not None:
+        print(f"k3 one by one: {reason}")
+        failed += "k3" in kernels
     print(f"{failed} failed")
     return int(failed > 0)
 
@@ -142,6 +148,9 @@ def main(kernels: Sequence[str] = ()) -> int:
 if __name__ == "__main__":
     import cupy
 
+    from fastnn.kernels.cuda import rnn_graph
+
+    rnn_graph.CHUNK = 2  # so that graphs run in few steps
     # Each array an allocation of its own: inside CuPy's pool memcheck sees no overrun.
     cupy.cuda.set_allocator(None)
     sys.exit(main(sys.argv[1:]))

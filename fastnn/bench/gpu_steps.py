@@ -2,7 +2,8 @@
 
 `fastnn.kernels.cuda.rnn_choice` chooses between the kernels k0 to k3 by a model of a step. Here
 each kernel that can run a size runs it, is verified, and is timed: the recurrence alone, without
-the large products before and after it, forward and backward. `fastnn.bench.gpu_fit` finds the
+the large products before and after it, forward and backward. k3 runs in a CUDA graph and,
+as k3-loop, launched from Python step by step. `fastnn.bench.gpu_fit` finds the
 model's constants from the file.
 """
 
@@ -24,6 +25,7 @@ from fastnn.kernels.cuda import rnn_variants
 from fastnn.kernels.cuda.rnn_choice import KERNELS, choose
 from fastnn.kernels.cuda.rnn_shapes import Card
 
+_LOOP = "k3-loop"  # k3 without its graph
 _STEPS = 256
 _WARM_UP, _TIMES = 2, 7
 _AHEAD = 64  # rows whose kernels are compiled at a time
@@ -35,6 +37,11 @@ class StepRow(NamedTuple):
 
     plain: RecurrentRow
     kernel: str
+
+    @property
+    def code(self) -> str:
+        """k0 to k3."""
+        return self.kernel.partition("-")[0]
 
     @property
     def name(self) -> str:
@@ -50,13 +57,15 @@ def rows() -> list[StepRow]:
         for H in (512, 128, 1024, 256, 2048, 64, 768)
         for precision in ("float32", "bfloat16")
         for cell in cells
-        for kernel in KERNELS
+        for kernel in (*KERNELS, _LOOP)
     ]
 
 
 def smallest() -> list[StepRow]:
     """One size, to try the command itself."""
-    return [StepRow(RecurrentRow("gru", 6, 2, 3, "float32"), kernel) for kernel in KERNELS]
+    return [
+        StepRow(RecurrentRow("gru", 6, 2, 3, "float32"), kernel) for kernel in (*KERNELS, _LOOP)
+    ]
 
 
 def chosen(patterns: tuple[str, ...]) -> list[StepRow]:
@@ -78,26 +87,25 @@ def can_run(row: StepRow, card: Card) -> bool:
     dtype, tf32 = gpu_jobs.dtype_of(row.plain.precision), row.plain.precision == "tf32"
     sizes = (row.plain.cell, True, row.plain.H, row.plain.B, dtype)
     works = (rnn_variants.work(*sizes, back, card.capability, tf32) for back in (False, True))
-    return all(choose(card, work, row.kernel).kernel == row.kernel for work in works)
+    return all(choose(card, work, row.code).kernel == row.code for work in works)
 
 
 # --------------------------------------------------------------------------- measuring
 
 
 @contextmanager
-def named_kernel(kernel: str) -> Iterator[None]:
-    """``FASTNN_CUDA_RNN`` inside the block."""
-    from fastnn.kernels.cuda.rnn_persistent import VARIABLE
-
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = kernel
+def _settings(**wanted: str) -> Iterator[None]:
+    """Variables of the environment inside the block."""
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[VARIABLE]
-        else:
-            os.environ[VARIABLE] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager
@@ -128,10 +136,11 @@ def measure(row: StepRow, result: dict[str, Any]) -> None:
     import cupy
 
     plain = row.plain
+    asked = {"FASTNN_CUDA_RNN": row.code, "FASTNN_CUDA_GRAPH": str(int(row.kernel != _LOOP))}
     result |= {"kernel": row.kernel, "plain": plain.name, "precision": plain.precision}
     set_tf32(plain.precision == "tf32")
     try:
-        with dispatch.use_backend("cupy"), named_kernel(row.kernel):
+        with dispatch.use_backend("cupy"), _settings(**asked):
             small = gpu_verify.small(plain)
             result["error_to_reference"] = gpu_verify.against_reference(small)
             normal = gpu_jobs.device_normal(gpu_jobs.dtype_of(plain.precision))
@@ -150,7 +159,7 @@ def measure(row: StepRow, result: dict[str, Any]) -> None:
         own = [mark for mark in marks if mark[0] == back]
         times = [cupy.cuda.get_elapsed_time(begin, end) for _, begin, end, _, _ in own]
         work, plan = own[-1][3:]
-        if plan.kernel != row.kernel:
+        if plan.kernel != row.code:
             raise RuntimeError(f"{plan.kernel} ran: {'; '.join(plan.reasons)}")
         result[name] = {
             "us": statistics.median(times) * 1e3 / plain.T,
@@ -201,7 +210,7 @@ def run(asked: list[StepRow], path: Path, limit: float | None = None, workers: i
 
 
 def _variants(chunk: list[StepRow], card: Card) -> list[rnn_variants.Variant]:
-    return [v for row in chunk for v in gpu_compile.variants(row.plain, card, row.kernel)]
+    return [v for row in chunk for v in gpu_compile.variants(row.plain, card, row.code)]
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ KERNELS = ("k0", "k1", "k2", "k3")
 class Model(NamedTuple):
     """The constants of the model of a step: to replace by measured ones, all together or one."""
 
-    launch_us: float = 9.0  # of one step of k3 from Python: a product and a kernel
+    launch_us: float = 9.0  # of one step of k3: a product and a kernel that do little
     block_us: float = 0.05  # the barrier of k0
     cluster_us: float = 0.6  # the exchange of k1, with its barrier
     grid_us: float = 1.3  # the exchange of k2, through flags

@@ -30,12 +30,15 @@ def details() -> dict[str, str]:
     """The kernel that the forward pass takes for some sizes, float32, and why not the others."""
     import cupy
 
-    from fastnn.kernels.cuda import rnn_persistent
+    from fastnn.kernels.cuda import rnn_graph, rnn_persistent
 
     device = cupy.cuda.runtime.getDevice()
     refusals = tuple(rnn_persistent._refusals.get(device, ()))
     wanted = os.environ.get(rnn_persistent.VARIABLE) or None
-    return lines(rnn_persistent.card(device), wanted, refusals)
+    found = lines(rnn_persistent.card(device), wanted, refusals)
+    reason = rnn_graph.why_not(device)
+    found["k3"] = f"steps one by one: {reason}" if reason else "steps in a CUDA graph"
+    return found
 
 
 def lines(

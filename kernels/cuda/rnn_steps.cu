@@ -25,10 +25,26 @@
 #include "rnn_step.cuh"
 
 #define FOR_UNITS                                                  \
-    const Call call = CALL_ARGUMENTS;                              \
+    const i64 B = call.B, H = call.H;                              \
     for (i64 e = thread_index(); e < B * H; e += thread_count())
 
 #define UNIT const i64 b = e / H, j = e % H
+
+/* What all steps of a call share, in device memory: a step's own arguments are then the same in every
+ * call of the same sizes, and its launches can be kept in a graph. Step k of a launch is `first` + k. */
+typedef struct {
+    Call call;
+    Outward out;
+    i64 first, steps;
+} ForwardSteps;
+
+typedef struct {
+    Call call;
+    Inward in;
+    i64 first, steps;
+} BackwardSteps;
+
+static_assert(sizeof(ForwardSteps) <= 512 && sizeof(BackwardSteps) <= 512, "STEPS_BYTES of rnn_steps.py");
 
 /* Row b of a [B, n*H] array, at unit j of block g. */
 FNN_INLINE i64 block_at(const Call &call, i64 b, i64 blocks, i64 g, i64 j)
@@ -46,15 +62,33 @@ FNN_INLINE State enter(const Call &call, State state, bool reset, real *hm, i64 
 
 /* ------------------------------------------------------------------------------ before all steps */
 
-extern "C" __global__ void rnn_begin_forward(CALL_PARAMETERS, wide *h, wide *c, real *hm)
+extern "C" __global__ void rnn_begin_forward(CALL_PARAMETERS, OUTWARD_PARAMETERS, ForwardSteps *at, wide *h, wide *c,
+                                             real *hm)
 {
-    FOR_UNITS
-    {
+    const Call call = CALL_ARGUMENTS;
+    if (thread_index() == 0) *at = {call, OUTWARD_ARGUMENTS, 0, call.T};
+    for (i64 e = thread_index(); e < B * H; e += thread_count()) {
         UNIT;
         State state = enter(call, initial_state(call, b, j), false, hm, b, j);
         h[e] = state.h;
         if (FNN_CELL == LSTM) c[e] = state.c;
     }
+}
+
+extern "C" __global__ void rnn_begin_backward(CALL_PARAMETERS, INWARD_PARAMETERS, BackwardSteps *at)
+{
+    if (thread_index() == 0) *at = {CALL_ARGUMENTS, INWARD_ARGUMENTS, 0, T};
+}
+
+/* After so many steps. */
+extern "C" __global__ void rnn_advance_forward(ForwardSteps *at, i64 steps)
+{
+    if (thread_index() == 0) at->first += steps;
+}
+
+extern "C" __global__ void rnn_advance_backward(BackwardSteps *at, i64 steps)
+{
+    if (thread_index() == 0) at->first += steps;
 }
 
 extern "C" __global__ void rnn_dropout_mask(wide *drop, i64 count, double rate, u64 seed)
@@ -67,10 +101,12 @@ extern "C" __global__ void rnn_dropout_mask(wide *drop, i64 count, double rate, 
 
 #if FNN_CELL == GRU_BEFORE
 /* au [B, 2H] = hm U_zr -> z, r (kept in `zr` [B, 2, H]) and p = r hm, the input of the second product. */
-extern "C" __global__ void rnn_step_reset(CALL_PARAMETERS, OUTWARD_PARAMETERS, i64 s, i64 steps,
-                                          const real *au, const real *hm, wide *zr, real *p)
+extern "C" __global__ void rnn_step_reset(const ForwardSteps *at, i64 k, const real *au, const real *hm, wide *zr,
+                                          real *p)
 {
-    const Outward out = OUTWARD_ARGUMENTS;
+    const Call call = at->call;
+    const Outward out = at->out;
+    const i64 s = at->first + k, steps = at->steps;
     FOR_UNITS
     {
         UNIT;
@@ -86,11 +122,12 @@ extern "C" __global__ void rnn_step_reset(CALL_PARAMETERS, OUTWARD_PARAMETERS, i
 #endif
 
 /* au: [B, G*H]; for GRU_BEFORE [B, H], p U_n. */
-extern "C" __global__ void rnn_step_forward(CALL_PARAMETERS, OUTWARD_PARAMETERS, i64 s, i64 steps,
-                                            const real *au, wide *h, wide *c, real *hm,
+extern "C" __global__ void rnn_step_forward(const ForwardSteps *at, i64 k, const real *au, wide *h, wide *c, real *hm,
                                             [[maybe_unused]] const wide *zr)
 {
-    const Outward out = OUTWARD_ARGUMENTS;
+    const Call call = at->call;
+    const Outward out = at->out;
+    const i64 s = at->first + k, steps = at->steps;
     FOR_UNITS
     {
         UNIT;
@@ -125,12 +162,12 @@ extern "C" __global__ void rnn_step_forward(CALL_PARAMETERS, OUTWARD_PARAMETERS,
 /* dhm [B, H]: the product of step s - 1 (counted in this direction); s = steps only finishes. `d` holds the
  * gradients between launches: h, c, h0, c0, by, hm, each [B, H]. du [B, G*H]: what the product reads; for
  * GRU_BEFORE [B, 2H] with z's block, and dn [B, H]. */
-extern "C" __global__ void rnn_step_backward(CALL_PARAMETERS, INWARD_PARAMETERS, i64 s, i64 steps,
-                                             const real *dhm, wide *d, real *du,
+extern "C" __global__ void rnn_step_backward(const BackwardSteps *at, i64 k, const real *dhm, wide *d, real *du,
                                              [[maybe_unused]] real *dn)
 {
-    const Inward in = INWARD_ARGUMENTS;
-    const i64 plane = B * H;
+    const Call call = at->call;
+    const Inward in = at->in;
+    const i64 s = at->first + k, steps = at->steps, plane = call.B * call.H;
     FOR_UNITS
     {
         UNIT;
@@ -172,10 +209,11 @@ extern "C" __global__ void rnn_step_backward(CALL_PARAMETERS, INWARD_PARAMETERS,
 
 #if FNN_CELL == GRU_BEFORE
 /* dp [B, H] = da_n U_n^T -> da_r, the second block of du [B, 2H]. */
-extern "C" __global__ void rnn_step_backward_reset(CALL_PARAMETERS, INWARD_PARAMETERS, i64 s, i64 steps,
-                                                   const real *dp, wide *d, real *du)
+extern "C" __global__ void rnn_step_backward_reset(const BackwardSteps *at, i64 k, const real *dp, wide *d, real *du)
 {
-    const Inward in = INWARD_ARGUMENTS;
+    const Call call = at->call;
+    const Inward in = at->in;
+    const i64 s = at->first + k, steps = at->steps;
     FOR_UNITS
     {
         UNIT;

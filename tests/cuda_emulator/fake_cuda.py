@@ -1,9 +1,14 @@
-"""``cupy.cuda`` of the stand-in: a device with the numbers of an H100, streams that do nothing."""
+"""``cupy.cuda`` of the stand-in: a device with the numbers of an H100, streams that do nothing.
+
+While a stream is captured, kernels and products are kept instead of run; whatever else CuPy would
+do at once (an allocation, a product through CuPy) is refused.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -59,6 +64,35 @@ class Device:
         return self.id
 
 
+_captured: list[Callable[[], None]] | None = None
+
+
+def submit(work: Callable[[], None]) -> None:
+    """Do it, or keep it for the graph that is captured."""
+    if _captured is None:
+        work()
+    else:
+        _captured.append(work)
+
+
+def refuse_in_capture(what: str) -> None:
+    """What a captured stream cannot hold."""
+    if _captured is not None:
+        raise NotImplementedError(f"{what} during stream capture is currently unsupported")
+
+
+class Graph:
+    """What was captured."""
+
+    def __init__(self, work: list[Callable[[], None]]) -> None:
+        self._work = work
+
+    def launch(self, stream: Stream | None = None) -> None:
+        _counts["graphs"] += 1
+        for item in self._work:
+            submit(item)
+
+
 class Stream:
     """A stream: everything is done when it is asked for."""
 
@@ -81,6 +115,19 @@ class Stream:
         event = event or Event()
         event.record(self)
         return event
+
+    def begin_capture(self, mode: int | None = None) -> None:
+        global _captured
+        refuse_in_capture("another capture")
+        if self is Stream.null:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported: the legacy stream")
+        _captured = []
+
+    def end_capture(self) -> Graph:
+        global _captured
+        work, _captured = _captured, None
+        assert work is not None
+        return Graph(work)
 
     def __enter__(self) -> Stream:
         return self
@@ -113,6 +160,10 @@ def get_elapsed_time(start: Event, end: Event) -> float:
 _counts: Counter[str] = Counter()
 
 
+def _no_cublas() -> int:
+    raise RuntimeError("the stand-in has no cuBLAS; fake_cublas.py is one for tests")
+
+
 def make_cuda(counts: Counter[str]) -> ModuleType:
     """The module; ``counts`` is told of everything that waits."""
     global _counts
@@ -138,6 +189,8 @@ def make_cuda(counts: Counter[str]) -> ModuleType:
         Device=Device,
         Stream=Stream,
         Event=Event,
+        Graph=Graph,
+        device=SimpleNamespace(get_cublas_handle=_no_cublas),
         runtime=runtime,
         get_elapsed_time=get_elapsed_time,
         get_current_stream=lambda: Stream.null,

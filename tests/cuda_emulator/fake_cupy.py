@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from . import emulator
-from .fake_cuda import make_cuda
+from .fake_cuda import make_cuda, refuse_in_capture, submit
 
 __version__ = "14.0.0-fake"
 
@@ -36,6 +36,7 @@ class _Buffer:
     """Device memory: bytes with a canary on either side."""
 
     def __init__(self, size: int) -> None:
+        refuse_in_capture("an allocation")
         self.size = size
         raw = np.full(size + 3 * _CANARY, _MARK, np.uint8)
         start = _CANARY + -(raw.ctypes.data + _CANARY) % _CANARY
@@ -286,6 +287,7 @@ def _function(name: str) -> Callable[..., Any]:
 
 def _product(inner: Callable[..., Any], operands: list[Any], out: Any) -> Any:
     """A product as cuBLAS makes it: halves are added up in float32, and give a half."""
+    refuse_in_capture("calling cuBLAS API")
     dtype = operands[0].dtype
     if any(operand.dtype != dtype for operand in operands):
         raise TypeError(f"fake cupy: a product of {[operand.dtype for operand in operands]}")
@@ -576,11 +578,15 @@ class RawKernel:
                 f"kernel {self.name}: arguments of {sizes} bytes; {kernel.parameter_sizes} are "
                 "the sizes of its parameters"
             )
-        counts["launches"] += 1
-        kernel(grid, block, values, shared_mem, settings.resident, settings.order)
-        for a in args:
-            if isinstance(a, ndarray):
-                a._buffer.check(self.name)
+        arrays = [a for a in args if isinstance(a, ndarray)]
+
+        def launch() -> None:
+            counts["launches"] += 1
+            kernel(grid, block, values, shared_mem, settings.resident, settings.order)
+            for array in arrays:
+                array._buffer.check(self.name)
+
+        submit(launch)
 
 
 def _argument(value: Any) -> Any:
