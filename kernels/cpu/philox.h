@@ -61,45 +61,69 @@ FNN_INLINE void philox_interleave(philox_lanes a, philox_lanes b, uint32_t *out)
 #endif
 }
 
-/* The PHILOX_WORDS words of the blocks first_block ... in order. */
-FNN_INLINE void philox_batch(uint64_t seed, uint32_t stream, uint64_t first_block, uint32_t *out)
+FNN_INLINE philox_lanes philox_xor3(philox_lanes a, philox_lanes b, philox_lanes c)
 {
-    philox_lanes lane;
+#if VBYTES == 64 && defined(__AVX512F__)
+    return (philox_lanes)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x96);
+#else
+    return a ^ b ^ c;
+#endif
+}
+
+/* The words of the blocks first_block ..., PHILOX_WORDS for each of `count` vectors, in order. A round waits
+ * for the round before, some ten cycles; other vectors of blocks are what can be done meanwhile. */
+FNN_INLINE void philox_batches(const int count, uint64_t seed, uint32_t stream, uint64_t first_block, uint32_t *out)
+{
+    philox_lanes lane, c0[4], c1[4], c2[4], c3[4];
     for (int j = 0; j < PHILOX_BLOCKS; j++) lane[j] = (uint64_t)j;
-    philox_lanes c0 = lane + first_block, c1 = c0 >> 32;
-    philox_lanes c2 = (philox_lanes){0} + stream, c3 = (philox_lanes){0};
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++) {
+        c0[i] = lane + (first_block + (uint64_t)(i * PHILOX_BLOCKS));
+        c1[i] = c0[i] >> 32;
+        c2[i] = (philox_lanes){0} + stream;
+        c3[i] = (philox_lanes){0};
+    }
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
 #pragma GCC unroll 10
     for (int round = 0; round < 10; round++) {
-        philox_lanes p0 = philox_multiply(c0, 0xD2511F53u), p1 = philox_multiply(c2, 0xCD9E8D57u);
-        c0 = (p1 >> 32) ^ c1 ^ (uint64_t)k0;
-        c2 = (p0 >> 32) ^ c3 ^ (uint64_t)k1;
-        c1 = p1;
-        c3 = p0;
+        const philox_lanes key0 = (philox_lanes){0} + k0, key1 = (philox_lanes){0} + k1;
+#pragma GCC unroll 4
+        for (int i = 0; i < count; i++) {
+            philox_lanes p0 = philox_multiply(c0[i], 0xD2511F53u), p1 = philox_multiply(c2[i], 0xCD9E8D57u);
+            c0[i] = philox_xor3(p1 >> 32, c1[i], key0);
+            c2[i] = philox_xor3(p0 >> 32, c3[i], key1);
+            c1[i] = p1;
+            c3[i] = p0;
+        }
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    philox_lanes first = (c0 & 0xffffffffu) | c1 << 32, second = (c2 & 0xffffffffu) | c3 << 32;
-    philox_interleave(first, second, out);
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++, out += PHILOX_WORDS) {
+        philox_lanes first = (c0[i] & 0xffffffffu) | c1[i] << 32, second = (c2[i] & 0xffffffffu) | c3[i] << 32;
+        philox_interleave(first, second, out);
+    }
 }
+
+#define PHILOX_AT_ONCE (VREGS >= 32 ? 4 : 2) /* vectors of blocks whose counters fit the registers */
 
 static __attribute__((unused)) void philox_words(uint64_t seed, uint32_t stream, uint64_t first, long n,
                                                  uint32_t *out)
 {
     uint64_t block = first / 4;
-    long skip = (long)(first % 4), done = 0;
-    uint32_t batch[PHILOX_WORDS];
-    if (skip && n > 0) {
-        philox_batch(seed, stream, block, batch);
-        done = PHILOX_WORDS - skip < n ? PHILOX_WORDS - skip : n;
-        memcpy(out, batch + skip, (size_t)done * sizeof *out);
-        block += PHILOX_BLOCKS;
-    }
-    for (; n - done >= PHILOX_WORDS; done += PHILOX_WORDS, block += PHILOX_BLOCKS)
-        philox_batch(seed, stream, block, out + done);
-    if (done < n) {
-        philox_batch(seed, stream, block, batch);
-        memcpy(out + done, batch, (size_t)(n - done) * sizeof *out);
+    long skip = (long)(first % 4);
+    uint32_t batch[PHILOX_AT_ONCE * PHILOX_WORDS];
+    while (n > 0) {
+        int all = n + skip > 2 * PHILOX_WORDS; /* else two vectors hold the rest */
+        long made = (all ? PHILOX_AT_ONCE : 2) * PHILOX_WORDS, used = made - skip < n ? made - skip : n;
+        uint32_t *to = used == made ? out : batch;
+        if (all) philox_batches(PHILOX_AT_ONCE, seed, stream, block, to);
+        else philox_batches(2, seed, stream, block, to);
+        if (to == batch) memcpy(out, batch + skip, (size_t)used * sizeof *out);
+        out += used;
+        n -= used;
+        block += (uint64_t)(made / 4);
+        skip = 0;
     }
 }
 
