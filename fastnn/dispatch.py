@@ -132,6 +132,14 @@ def owner(op: str, name: str, dy: Any) -> ModuleType:
     return module
 
 
+def owner_of(op: str, x: Any) -> ModuleType | None:
+    """The backend that a call with ``x`` would go to; None where it does not own ``x``."""
+    name = _scoped.get() or _selected
+    found = _auto_for(x) if name == "auto" else name
+    module = None if found is None else load(op, found)
+    return module if module is not None and module.owns(x) else None
+
+
 def check_aligned(op: str, argument: str, x: Any) -> None:
     """Refuse addresses that are no multiple of the element's size, as in packed records."""
     if not _aligned(x):

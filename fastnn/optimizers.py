@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn.arrays import assign, to_numpy
 from fastnn.deferred import on_device
+from fastnn.ops.update import adam_update
 from fastnn.registry import Config, Configurable, Table, callable_name
 
 Array = Any
@@ -392,16 +393,21 @@ class Adam(Optimizer):
         """m, v and, with amsgrad, the largest v."""
         return self.slot_names if self.amsgrad else self.slot_names[:2]
 
+    def _factors(self, rate: float) -> tuple[float, float, float]:
+        """alpha, 1 - beta_1 and 1 - beta_2 of the next step."""
+        t = self.iterations + 1
+        alpha = rate * (1.0 - self.beta_2**t) ** 0.5 / (1.0 - self.beta_1**t)
+        return alpha, 1.0 - self.beta_1, 1.0 - self.beta_2
+
     def update(
         self, weight: Array, gradient: Array, slots: tuple[Array, ...], scratch: Array, rate: float
     ) -> None:
         """One step of the formula above."""
-        t = self.iterations + 1
-        alpha = rate * (1.0 - self.beta_2**t) ** 0.5 / (1.0 - self.beta_1**t)
+        alpha, share_m, share_v = self._factors(rate)
         m, v = slots[:2]
-        _running_mean(m, gradient, 1.0 - self.beta_1, scratch)
+        _running_mean(m, gradient, share_m, scratch)
         np.square(gradient, out=scratch)
-        _running_mean(v, scratch, 1.0 - self.beta_2, scratch)
+        _running_mean(v, scratch, share_v, scratch)
         if self.amsgrad:
             np.maximum(slots[2], v, out=slots[2])
             v = slots[2]
@@ -410,6 +416,25 @@ class Adam(Optimizer):
         np.divide(m, scratch, out=scratch)
         np.multiply(scratch, alpha, out=scratch)
         np.subtract(weight, scratch, out=weight)
+
+    def _update_array(
+        self, weight: Array, gradient: Array, slots: tuple[Array, ...], scratch: Array, rate: float
+    ) -> None:
+        known = type(self).update is Adam.update  # a subclass may have a formula of its own
+        alpha, share_m, share_v = self._factors(rate)
+        largest = slots[2] if self.amsgrad else None
+        if not known or not adam_update(
+            weight,
+            gradient,
+            slots[0],
+            slots[1],
+            largest,
+            share_m=share_m,
+            share_v=share_v,
+            alpha=alpha,
+            epsilon=self.epsilon,
+        ):
+            super()._update_array(weight, gradient, slots, scratch, rate)
 
 
 def _running_mean(mean: Array, value: Array, share: float, scratch: Array) -> None:

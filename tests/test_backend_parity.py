@@ -12,8 +12,14 @@ import pytest
 from fastnn.backends import MODULES
 
 CONTRACT = Path(__file__).resolve().parent.parent / "docs" / "contract.md"
-# Two calls at once: ops makes them one after the other where a backend has no such function.
-PAIRS = {name: ["first", "second"] for name in ("rnn_forward_pair", "rnn_backward_pair")}
+# What a backend may have: two calls at once, and an optimizer's step in one pass.
+OPTIONAL = {
+    **{name: ["first", "second"] for name in ("rnn_forward_pair", "rnn_backward_pair")},
+    "adam_update": [
+        *("weight", "gradient", "momentum", "velocity", "largest"),
+        *("share_m", "share_v", "alpha", "epsilon"),
+    ],
+}
 BARE = {"unavailable", "owns", "describe"}  # what a backend without kernels has too
 
 
@@ -52,8 +58,8 @@ def test_the_contract_is_read():
 @pytest.mark.parametrize("name", WITH_KERNELS)
 def test_a_backend_is_the_contract(name):
     own = public(name)
-    pairs = {key: value for key, value in PAIRS.items() if key in own}
-    assert own == contract() | pairs
+    more = {key: value for key, value in OPTIONAL.items() if key in own}
+    assert own == contract() | more
 
 
 @pytest.mark.parametrize("name", WITH_KERNELS)

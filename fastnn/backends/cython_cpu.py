@@ -205,6 +205,22 @@ def loss_forward(
     )
 
 
+def adam_update(
+    weight: Array,
+    gradient: Array,
+    momentum: Array,
+    velocity: Array,
+    largest: Array | None,
+    share_m: float,
+    share_v: float,
+    alpha: float,
+    epsilon: float,
+) -> None:
+    _pointwise.adam_update(
+        weight, gradient, momentum, velocity, largest, share_m, share_v, alpha, epsilon
+    )
+
+
 def random_uniform(shape: tuple[int, ...], seed: int, stream: int, dtype: str) -> Array:
     return _pointwise.random_uniform(shape, seed, stream, dtype)
 

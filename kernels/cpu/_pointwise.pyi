@@ -17,4 +17,15 @@ def loss_forward(
     sample_weight: Any,
     keep: bool,
 ) -> tuple[float, ndarray | None]: ...
+def adam_update(
+    weight: ndarray,
+    gradient: ndarray,
+    m: ndarray,
+    v: ndarray,
+    largest: ndarray | None,
+    share_m: float,
+    share_v: float,
+    alpha: float,
+    epsilon: float,
+) -> None: ...
 def _vmath(name: str, x: ndarray) -> ndarray: ...

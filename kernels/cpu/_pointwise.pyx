@@ -1,6 +1,7 @@
 """Activations, softmax, noise, embedding and losses on NumPy arrays; the kernels are pointwise.inc.
 
-Arguments are valid and canonical (fastnn.ops has seen to it); every function returns fresh arrays.
+Arguments are valid and canonical (fastnn.ops has seen to it); every function returns fresh arrays,
+but for the steps of optimizers, which work in place.
 """
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from kernels.cpu.arrays cimport data
 from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime
 
 from fastnn.kernels.cpu._runtime import empty, empty_like, zeros
@@ -33,6 +35,14 @@ cdef extern from "pointwise.h":
         void *grad
         double *partial
         long rows, n
+    ctypedef struct fnn_adam_call:
+        long n
+        const void *gradient
+        void *weight
+        void *m
+        void *v
+        void *largest
+        double share_m, share_v, alpha, epsilon
     long fnn_loss_blocks(long rows, long n) nogil
     ctypedef struct fnn_pointwise_table:
         void (*activate)(const fnn_runtime *, int, const void *, void *, long) noexcept nogil
@@ -50,6 +60,7 @@ cdef extern from "pointwise.h":
         void (*scatter)(const fnn_runtime *, const int64_t *, const int64_t *, const void *,
                         void *, long, long) noexcept nogil
         double (*loss)(const fnn_runtime *, const fnn_loss_call *) noexcept nogil
+        void (*adam)(const fnn_runtime *, const fnn_adam_call *) noexcept nogil
         void (*vmath)(const fnn_runtime *, int, const void *, void *, long) noexcept nogil
 
 
@@ -262,6 +273,19 @@ def loss_forward(cnp.ndarray y_true, cnp.ndarray y_pred, str loss, bint from_log
     with nogil:
         value = table.loss(runtime, &call)
     return value, grad
+
+
+def adam_update(cnp.ndarray weight, cnp.ndarray gradient, cnp.ndarray m, cnp.ndarray v,
+                cnp.ndarray largest, double share_m, double share_v, double alpha, double epsilon):
+    """One step in place; all in C order and of one dtype, `largest` or None."""
+    cdef const fnn_pointwise_table *table = table_for(weight)
+    cdef fnn_adam_call call
+    call.n = cnp.PyArray_SIZE(weight)
+    call.gradient, call.weight = data(gradient), data(weight)
+    call.m, call.v, call.largest = data(m), data(v), data(largest)
+    call.share_m, call.share_v, call.alpha, call.epsilon = share_m, share_v, alpha, epsilon
+    with nogil:
+        table.adam(runtime, &call)
 
 
 def _vmath(str name, cnp.ndarray x):

@@ -33,6 +33,13 @@ typedef struct {
     long rows, n;
 } fnn_loss_call;
 
+typedef struct {
+    long n;
+    const void *gradient;
+    void *weight, *m, *v, *largest; /* largest: NULL without amsgrad */
+    double share_m, share_v, alpha, epsilon;
+} fnn_adam_call;
+
 /* A loss is summed in blocks of whole rows, the same blocks for any number of threads. */
 static inline long fnn_loss_block_rows(long n) { return n < 16384 ? 16384 / n : 1; }
 static inline long fnn_loss_blocks(long rows, long n)
@@ -56,6 +63,7 @@ typedef struct {
     void (*scatter)(const fnn_runtime *, const int64_t *starts, const int64_t *order, const void *dy,
                     void *dtable, long rows, long width);
     double (*loss)(const fnn_runtime *, const fnn_loss_call *);
+    void (*adam)(const fnn_runtime *, const fnn_adam_call *);
     void (*vmath)(const fnn_runtime *, int function, const void *x, void *y, long n);
 } fnn_pointwise_table;
 
