@@ -395,13 +395,16 @@ static void run(fnn_task fn, void *context, long tasks, int threads)
  * to take 6 times as long, where one thread alone takes twice as long. So when the CPU time of
  * teams shows that they had fewer cores than members, they are a member smaller for a while. */
 enum {
-    SAMPLE = 10000000,     /* ns of teams before a verdict: a single interruption does not count */
-    PENALTY = 10,          /* times the sample: so that trying again costs little */
+    SAMPLE = 10000000,     /* ns of teams before a verdict, */
+    SAMPLE_AGAIN = 2000000, /* and after a bad one */
+    PENALTY = 3,           /* times the sample; what disturbed us once may be gone, */
+    PENALTY_GROWTH = 4,    /* what is still there stays for longer, and trying again costs little */
     PENALTY_MOST = 2000000000
 };
 
 static struct {
     int64_t wall, possible, used; /* of the sample, in ns; the pool's owner's */
+    int64_t penalty;              /* the last one; 0: the last verdict was good */
     atomic_llong small_until;
 } teams;
 
@@ -417,11 +420,11 @@ static void judge(int size, int64_t wall, int64_t used)
     teams.wall += wall;
     teams.possible += wall * size;
     teams.used += used;
-    if (teams.wall < SAMPLE) return;
-    int64_t penalty = PENALTY * teams.wall;
+    if (teams.wall < (teams.penalty ? SAMPLE_AGAIN : SAMPLE)) return;
+    int64_t penalty = teams.penalty ? teams.penalty * PENALTY_GROWTH : teams.wall * PENALTY;
     if (penalty > PENALTY_MOST) penalty = PENALTY_MOST;
-    int bad = teams.used < teams.possible / 5 * 3;
-    atomic_store_explicit(&teams.small_until, bad ? wall_ns() + penalty : 0, memory_order_relaxed);
+    teams.penalty = teams.used < teams.possible / 5 * 3 ? penalty : 0;
+    atomic_store_explicit(&teams.small_until, teams.penalty ? wall_ns() + penalty : 0, memory_order_relaxed);
     teams.wall = teams.possible = teams.used = 0;
 }
 
