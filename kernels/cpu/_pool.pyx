@@ -12,6 +12,8 @@ from libc.stdint cimport uint64_t
 
 from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime
 
+from fastnn.kernels.cpu._runtime import empty, empty_like, zeros
+
 cnp.import_array()
 
 
@@ -75,7 +77,7 @@ cdef tuple geometry(fnn_pool_call *call, tuple x_shape, window, str data_format)
 
 
 cdef cnp.ndarray new_offsets(tuple shape, fnn_pool_call *call):
-    return np.empty(shape, dtype=np.uint8 if call.bytes else np.int32)
+    return empty(shape, np.uint8 if call.bytes else np.int32)
 
 
 def max_forward(cnp.ndarray x, window, str data_format, activation, bint keep):
@@ -85,7 +87,7 @@ def max_forward(cnp.ndarray x, window, str data_format, activation, bint keep):
     call.relu = activation is not None
     if call.relu:
         call.bytes = call.kh * call.kw <= 255  # one number is "no cell"
-    cdef cnp.ndarray source = dense(x), y = np.empty(shape, dtype=x.dtype), offsets = None
+    cdef cnp.ndarray source = dense(x), y = empty(shape, x.dtype), offsets = None
     cdef const fnn_pool_table *table = table_for(source)
     call.x, call.y = cnp.PyArray_DATA(source), cnp.PyArray_DATA(y)
     if keep:
@@ -100,7 +102,7 @@ def take_backward(cnp.ndarray dy, offsets, tuple x_shape, window, str data_forma
     """dx of a pooling that took one cell a window."""
     cdef fnn_pool_call call
     cdef cnp.ndarray upstream = dense(dy), cells = dense(offsets)
-    cdef cnp.ndarray dx = np.empty(x_shape, dtype=dy.dtype)
+    cdef cnp.ndarray dx = empty(x_shape, dy.dtype)
     geometry(&call, x_shape, window, data_format)
     cdef const fnn_pool_table *table = table_for(upstream)
     call.dy, call.dx = cnp.PyArray_DATA(upstream), cnp.PyArray_DATA(dx)
@@ -114,7 +116,7 @@ def average_forward(cnp.ndarray x, window, str data_format, bint count_include_p
     """y."""
     cdef fnn_pool_call call
     cdef tuple shape = geometry(&call, (<object> x).shape, window, data_format)
-    cdef cnp.ndarray source = dense(x), y = np.empty(shape, dtype=x.dtype)
+    cdef cnp.ndarray source = dense(x), y = empty(shape, x.dtype)
     cdef const fnn_pool_table *table = table_for(source)
     call.x, call.y = cnp.PyArray_DATA(source), cnp.PyArray_DATA(y)
     call.count_padding = count_include_pad
@@ -129,7 +131,7 @@ def average_backward(
     """dx of average pooling."""
     cdef fnn_pool_call call
     geometry(&call, x_shape, window, data_format)
-    cdef cnp.ndarray upstream = dense(dy), dx = np.empty(x_shape, dtype=dy.dtype)
+    cdef cnp.ndarray upstream = dense(dy), dx = empty(x_shape, dy.dtype)
     cdef const fnn_pool_table *table = table_for(upstream)
     call.dy, call.dx = cnp.PyArray_DATA(upstream), cnp.PyArray_DATA(dx)
     call.count_padding = count_include_pad
@@ -142,7 +144,7 @@ def stochastic_forward(cnp.ndarray x, window, str data_format, seed, bint keep):
     """(y, offsets or None); the weighted sum, without offsets, if `seed` is None."""
     cdef fnn_pool_call call
     cdef tuple shape = geometry(&call, (<object> x).shape, window, data_format)
-    cdef cnp.ndarray source = dense(x), y = np.empty(shape, dtype=x.dtype), offsets = None
+    cdef cnp.ndarray source = dense(x), y = empty(shape, x.dtype), offsets = None
     cdef const fnn_pool_table *table = table_for(source)
     call.x, call.y = cnp.PyArray_DATA(source), cnp.PyArray_DATA(y)
     if seed is None:
@@ -162,9 +164,9 @@ def stochastic_backward(cnp.ndarray dy, cnp.ndarray x, window, str data_format):
     """dx of the weighted sum: with s = dy / sum a, it is 2 a_k (sum s) - (sum s y) over windows."""
     cdef fnn_pool_call call
     cdef tuple shape = geometry(&call, (<object> x).shape, window, data_format)
-    cdef cnp.ndarray source = dense(x), y = np.empty(shape, dtype=x.dtype)
-    cdef cnp.ndarray total = np.empty_like(y), share = np.zeros_like(y)
-    cdef cnp.ndarray dx = np.empty_like(source, subok=False), level = np.empty_like(dx)
+    cdef cnp.ndarray source = dense(x), y = empty(shape, x.dtype)
+    cdef cnp.ndarray total = empty_like(y), share = zeros(shape, x.dtype)
+    cdef cnp.ndarray dx = empty_like(source), level = empty_like(dx)
     cdef const fnn_pool_table *table = table_for(source)
     call.x, call.y, call.total = (
         cnp.PyArray_DATA(source), cnp.PyArray_DATA(y), cnp.PyArray_DATA(total))
