@@ -243,3 +243,35 @@ def test_another_backend_refuses_device_arrays(upload):
         pytest.raises(TypeError, match="an array of the backend 'numpy' is needed"),
     ):
         fastnn.dense_forward(x, np.ones((2, 2)))
+
+
+def test_the_backward_pass_sends_only_what_is_new(rng, monkeypatch):
+    """Of host arrays the copies on the device live from forward to backward, and no longer."""
+    import gc
+
+    from fastnn.backends import numba_gpu
+    from fastnn.kernels.numba import array
+
+    uploads = []
+    upload = array.upload
+    monkeypatch.setattr(array, "upload", lambda v: uploads.append(v.size) or upload(v))
+    x = rng.standard_normal((3, 2, 2))
+    weights = fastnn.RnnWeights(rng.standard_normal((2, 12)), rng.standard_normal((3, 12)))
+
+    def both(change=None):
+        with dispatch.use_backend("numba"):
+            out, saved = fastnn.rnn_forward(x, weights, cell="lstm")
+            sent = len(uploads)
+            if change:
+                saved = change(saved)
+            grads = fastnn.rnn_backward(fastnn.RnnOutput(np.ones_like(out.y)), saved)
+        host = saved._replace(backend="numpy")
+        expected = fastnn.rnn_backward(fastnn.RnnOutput(np.ones_like(out.y)), host)
+        np.testing.assert_allclose(grads.weights.kernel, expected.weights.kernel, rtol=1e-9)
+        return uploads[sent:]
+
+    assert both() == [x[..., :1].size * 3]  # dy alone
+    other = rng.standard_normal((3, 2, 2))
+    assert len(both(lambda saved: saved._replace(x=other))) == 7  # dy, x, W, U, y, c, gates
+    gc.collect()
+    assert not numba_gpu._Kept._by_y

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from functools import cache
 from importlib import import_module, metadata
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -239,10 +240,14 @@ def rnn_forward(
 ) -> tuple[RnnOutput, Array | None, Array | None]:
     parts = initial if isinstance(initial, tuple) else (initial,)
     host = not any(map(_on_device, (x, *weights, *parts, spec.mask, spec.resets)))
+    x_there, weights_there = _moved(x), RnnWeights(*map(_moved, weights))
     y, final, c, gates = _family("rnn_forward").rnn_forward(
-        _moved(x), RnnWeights(*map(_moved, weights)), _states(initial), _moved_spec(spec), keep
+        x_there, weights_there, _states(initial), _moved_spec(spec), keep
     )
+    there = _Kept(x, weights, x_there, weights_there, y, c, gates)
     y, c, gates = _give(y, host), _give(c, host), _give(gates, host)
+    if host and keep:
+        there.until_gone(y)
     end = tuple(_give(state, host) for state in final)
     if len(end) == 1:
         return RnnOutput(y, end[0], y if keep else None), None, gates
@@ -259,12 +264,8 @@ def rnn_backward(d_output: RnnOutput, saved: RnnSaved, need_dx: bool) -> RnnGrad
     host = not any(map(_on_device, (saved.x, saved.y, *saved.weights, *upstream)))
     on_device = saved._replace(
         spec=_moved_spec(saved.spec),
-        x=_moved(saved.x),
-        weights=RnnWeights(*map(_moved, saved.weights)),
         initial=_states(saved.initial),
-        y=_moved(saved.y),
-        c=_moved(saved.c),
-        gates=_moved(saved.gates),
+        **_Kept.of(saved),
     )
     d_y, d_final, d_states = (
         _moved(d_output.y),
@@ -277,6 +278,43 @@ def rnn_backward(d_output: RnnOutput, saved: RnnSaved, need_dx: bool) -> RnnGrad
     start = tuple(_give(d, host) for d in d_initial)
     weights = RnnWeights(*(_give(d, host) for d in d_weights))
     return RnnGrads(_give(dx, host), weights, start if pairs else start[0])
+
+
+class _Kept:
+    """What a forward pass leaves on the device for its backward pass, when arrays are the host's.
+
+    The record that the caller gets holds host arrays; their copies on the device live as long as
+    its y does, and serve a record with the same y, x and weights.
+    """
+
+    _by_y: ClassVar[dict[int, _Kept]] = {}
+
+    def __init__(
+        self, x: Any, weights: RnnWeights, x_there: Any, weights_there: RnnWeights, *states: Any
+    ) -> None:
+        self._host = (x, *weights)
+        y, c, gates = states
+        self._there = {"x": x_there, "weights": weights_there, "y": y, "c": c, "gates": gates}
+
+    def until_gone(self, y: np.ndarray) -> None:
+        """Keep this until ``y``, an array of the host, is no more."""
+        self._by_y[id(y)] = self
+        weakref.finalize(y, self._by_y.pop, id(y), None)
+
+    @classmethod
+    def of(cls, saved: RnnSaved) -> dict[str, Any]:
+        """The fields of a record on the device: those that are there, or copies."""
+        kept = cls._by_y.get(id(saved.y))
+        host = (saved.x, *saved.weights)
+        if kept is not None and all(a is b for a, b in zip(host, kept._host, strict=True)):
+            return kept._there
+        return {
+            "x": _moved(saved.x),
+            "weights": RnnWeights(*map(_moved, saved.weights)),
+            "y": _moved(saved.y),
+            "c": _moved(saved.c),
+            "gates": _moved(saved.gates),
+        }
 
 
 def _states(initial: Any) -> Any:
