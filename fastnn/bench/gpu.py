@@ -36,6 +36,7 @@ _AHEAD = 96  # rows whose kernels are compiled at a time
 def measure(row: Row, seconds: float, result: dict[str, Any], known: dict[str, float]) -> None:
     """Verify and time a row into ``result``; ``known``: errors of the small rows seen before."""
     result |= {"kind": type(row).__name__, "precision": row.precision}
+    release()  # also what a row that failed left behind
     set_tf32(row.precision == "tf32")
     try:
         with dispatch.use_backend("cupy"):
