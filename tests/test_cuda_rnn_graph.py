@@ -75,6 +75,24 @@ def test_a_library_that_refuses_is_told_and_the_steps_run_one_by_one(graph, monk
     assert "cublasGemmEx gave the status 15" in rnn_report.details()["k3"]
 
 
+def test_no_memory_is_no_reason_for_ever(graph, monkeypatch):
+    module, rnn_graph, library = graph
+    if library is None:
+        pytest.skip("of the stand-in")
+    from fastnn.kernels.cuda import blas
+
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    def refuse():
+        raise OutOfMemoryError
+
+    monkeypatch.setattr(blas, "_library", refuse)
+    actual, expected = results(module, RUNS[0], monkeypatch)
+    assert relative_error(actual[0], expected[0]) <= TOLERANCE["float64"]
+    assert rnn_graph.why_not(0) is None
+
+
 def test_the_variable_switches_graphs_off(graph, monkeypatch):
     module, rnn_graph, library = graph
     monkeypatch.setenv(rnn_graph.VARIABLE, "0")

@@ -57,7 +57,8 @@ def run(kind: type[Steps], call: Call, arrays: tuple[Any, ...], recurrent: Any) 
         handle.use(stream, stream)
         done = _begin(kept, call, arrays, recurrent, handle, stream)
     except Exception as error:  # whatever a driver or a library says that cannot do this
-        _failures[device] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if type(error).__name__ != "OutOfMemoryError":  # there may be memory the next time
+            _failures[device] = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return False
     steps = kept.steps
     while call.T - done >= CHUNK:
