@@ -30,20 +30,37 @@ def missing() -> str | None:
     return None
 
 
-@pytest.mark.parametrize("cc, dtype", [("8.0", "float64"), ("9.0", "float32")])
-def test_every_kernel_becomes_ptx(cc, dtype):
+CASES = (("8.0", "float64"), ("9.0", "float32"))
+
+
+@pytest.fixture(scope="module")
+def compilations():
+    """A process for each case; side by side, because each takes most of a minute."""
     reason = missing()
     if reason:
         pytest.skip(reason)
-    result = subprocess.run(
-        [sys.executable, str(HERE / "numba_compile.py"), cc, dtype],
-        env={k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"},
-        capture_output=True,
-        text=True,
-        timeout=1200,
-    )
-    assert result.returncode == 0, result.stderr[-5000:]
-    kernels = json.loads(result.stdout)
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
+    started = {
+        case: subprocess.Popen(
+            [sys.executable, str(HERE / "numba_compile.py"), *case],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for case in CASES
+    }
+    yield started
+    for process in started.values():
+        process.kill()
+
+
+@pytest.mark.parametrize("cc, dtype", CASES)
+def test_every_kernel_becomes_ptx(compilations, cc, dtype):
+    process = compilations[cc, dtype]
+    printed, errors = process.communicate(timeout=1200)
+    assert process.returncode == 0, errors[-5000:]
+    kernels = json.loads(printed)
     assert len(kernels) > 90
     families = {name.removeprefix("fastnn.kernels.numba.").split(".")[0] for name in kernels}
     assert {
