@@ -138,6 +138,8 @@ def test_any_geometry(data):
 
 
 WIDE = (8, 14, 14, 64)
+# The tile unit competes with both Winograd and direct summation (test_isa_amx_conv.py).
+WITHOUT_TILES = [isa for isa in _runtime.isas() if isa != "amx"][-1]
 
 
 def forward(x: np.ndarray, kernel: np.ndarray, engine: str = "auto") -> np.ndarray:
@@ -151,6 +153,7 @@ def random(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 def test_many_channels_choose_it_and_few_do_not(rng):
+    _runtime._set_isa(WITHOUT_TILES)
     x, kernel = random(rng, *WIDE), random(rng, 3, 3, 64, 64)
     assert np.array_equal(forward(x, kernel), forward(x, kernel, "winograd"))
     assert not np.array_equal(forward(x, kernel), forward(x, kernel, "channels"))
@@ -159,6 +162,7 @@ def test_many_channels_choose_it_and_few_do_not(rng):
 
 
 def test_it_can_be_turned_off(rng):
+    _runtime._set_isa(WITHOUT_TILES)
     x, kernel = random(rng, *WIDE), random(rng, 3, 3, 64, 64)
     on = forward(x, kernel)
     _conv._set_winograd(False)
@@ -193,6 +197,7 @@ def import_with(value: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "FASTNN_WINOGRAD": value,
+        "FASTNN_ISA": WITHOUT_TILES,
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
     }
     return subprocess.run(

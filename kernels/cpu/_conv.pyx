@@ -27,6 +27,7 @@ cdef extern from "conv.h":
         ENGINE_PIXELS
         ENGINE_TAPS
         ENGINE_WINOGRAD
+        ENGINE_AMX
     ctypedef struct fnn_window:
         long size[2]
         long step[2]
@@ -91,7 +92,7 @@ cdef dict ACTIVATIONS = {
 
 cdef dict ENGINES = {
     "auto": ENGINE_AUTO, "channels": ENGINE_CHANNELS, "pixels": ENGINE_PIXELS,
-    "taps": ENGINE_TAPS, "winograd": ENGINE_WINOGRAD,
+    "taps": ENGINE_TAPS, "winograd": ENGINE_WINOGRAD, "amx": ENGINE_AMX,
 }
 cdef int engine = ENGINE_AUTO
 cdef bint winograd = True

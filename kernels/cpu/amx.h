@@ -69,6 +69,37 @@ FNN_INLINE __m512i amx_join(__m512i a, __m512i b)
     return _mm512_permutex2var_epi16(a, *(const __m512i *)odd, b);
 }
 
+/* Two vectors as 32 numbers of k, a0 b0 a1 b1 .. : any order serves that both operands share, and this one takes
+ * the fewest instructions. What does not split gives NaN in each sum that it enters, which the caller looks for. */
+FNN_INLINE void amx_split_pair(vec a, vec b, __m512i part[3])
+{
+    const __m512i half = _mm512_set1_epi32(0x8000), top = _mm512_set1_epi32((int)0xffff0000u);
+    for (int j = 0; j < 2; j++) {
+        __m512i low = _mm512_add_epi32((__m512i)a, half), high = _mm512_add_epi32((__m512i)b, half);
+        high = _mm512_and_si512(high, top);
+        a -= (vec)_mm512_and_si512(low, top);
+        b -= (vec)high;
+        part[j] = _mm512_or_si512(_mm512_srli_epi32(low, 16), high);
+    }
+    part[2] = _mm512_or_si512(_mm512_srli_epi32((__m512i)a, 16), (__m512i)b);
+}
+
+/* Such a pair into row r of a left operand, or as pair i of a right one. */
+FNN_INLINE void amx_store_left(bf16 *left, long ld, long r, vec a, vec b)
+{
+    __m512i part[3];
+    amx_split_pair(a, b, part);
+    left += r * AMX_K;
+    for (int j = 0; j < 3; j++, left += ld * AMX_K) _mm512_store_si512(left, part[j]);
+}
+
+FNN_INLINE void amx_store_right(bf16 *right, long i, vec a, vec b)
+{
+    __m512i part[3];
+    amx_split_pair(a, b, part);
+    for (int j = 0; j < 3; j++) _mm512_store_si512(right + (j * 16 + i) * 32, part[j]);
+}
+
 /* Columns u .. u + 15 of one row of a left operand, u a multiple of 16. `left` is at its row 0. */
 FNN_INLINE __mmask16 amx_split_left(bf16 *left, long ld, long r, long u, vec a)
 {
@@ -97,7 +128,7 @@ FNN_INLINE void amx_turn_rows(bf16 *right0, bf16 *right1, __m512i even, __m512i 
 
 /* 32 columns of a left operand as two column vectors of right operands: what was summed over columns is
  * now summed over rows. Rows 0 .. rows - 1, then zeros to the end of a block. `sums` += the columns' sums. */
-static __attribute__((noinline)) void amx_turn(bf16 *right0, bf16 *right1, const bf16 *left, long ld, long rows,
+static __attribute__((noinline, unused)) void amx_turn(bf16 *right0, bf16 *right1, const bf16 *left, long ld, long rows,
                                                vec *sums0, vec *sums1)
 {
     for (int j = 0; j < 3; j++, left += ld * AMX_K) {
@@ -143,7 +174,7 @@ static __attribute__((noinline)) void amx_turn(bf16 *right0, bf16 *right1, const
     } while (0)
 
 /* Sixteen rows of a left operand (ld 16) from its columns: lines[k][j] is row j, column k of 32. */
-static __mmask16 amx_pack_left_transposed(bf16 *dst, const REAL *lines, long stride)
+static __attribute__((unused)) __mmask16 amx_pack_left_transposed(bf16 *dst, const REAL *lines, long stride)
 {
     vec low[LANES], high[LANES];
     __mmask16 bad = 0;
@@ -175,6 +206,19 @@ static inline void amx_begin(long rows)
 }
 
 static inline void amx_end(void) { _tile_release(); }
+
+/* A `rest` (below) that fetches what the next product reads into L2: `lines` cache lines each time. */
+typedef struct {
+    const char *at;
+    long lines;
+} amx_ahead;
+
+FNN_INLINE void amx_fetch(void *context)
+{
+    amx_ahead *a = context;
+    for (long i = 0; i < a->lines; i++) __builtin_prefetch(a->at + i * 64, 0, 2);
+    a->at += a->lines * 64;
+}
 
 /* What is done while the tile unit works. It needs few instructions (38 in 384 cycles), so the vector
  * units stand idle beside it: other work is mixed in between its instructions, `rest` being called six
@@ -239,6 +283,36 @@ FNN_INLINE void amx_2x2(const bf16 *left, long ld, long below, const bf16 *right
         AMX_FOUR /* a2 b1 */
         AMX_LOAD(4, left + 2 * part);
         AMX_LOAD(5, left + below + 2 * part);
+        AMX_FOUR /* a3 b1 */
+        AMX_LOAD(4, left);
+        AMX_LOAD(5, left + below);
+        AMX_FOUR /* a1 b1 */
+    }
+}
+
+/* As amx_2x2, of a left operand [k blocks][3][16][32], the second 16 rows `below` numbers further on, and a right one
+ * [3][pairs][16][2], parts `part` apart: k may begin at any pair. */
+FNN_INLINE void amx_2x2_pairs(const bf16 *left, long below, const bf16 *right0, const bf16 *right1, long part, long blocks)
+{
+    const amx_rest rest = amx_no_rest;
+    void *context = NULL;
+    for (long k = 0; k < blocks; k++, left += 3 * 512, right0 += 512, right1 += 512) {
+        AMX_LOAD(4, left);
+        AMX_LOAD(6, right0 + 2 * part);
+        AMX_LOAD(7, right1 + 2 * part);
+        AMX_LOAD(5, left + below);
+        AMX_FOUR /* a1 b3 */
+        AMX_LOAD(6, right0 + part);
+        AMX_LOAD(7, right1 + part);
+        AMX_FOUR /* a1 b2 */
+        AMX_LOAD(4, left + 512);
+        AMX_LOAD(5, left + below + 512);
+        AMX_FOUR /* a2 b2 */
+        AMX_LOAD(6, right0);
+        AMX_LOAD(7, right1);
+        AMX_FOUR /* a2 b1 */
+        AMX_LOAD(4, left + 1024);
+        AMX_LOAD(5, left + below + 1024);
         AMX_FOUR /* a3 b1 */
         AMX_LOAD(4, left);
         AMX_LOAD(5, left + below);

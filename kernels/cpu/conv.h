@@ -13,7 +13,7 @@ typedef struct {
 
 /* What the lanes and rows of products are; ENGINE_AUTO compares estimates of cycles. A forced engine
  * that does not suit a product leaves it to the estimates. */
-enum { ENGINE_AUTO, ENGINE_CHANNELS, ENGINE_PIXELS, ENGINE_TAPS, ENGINE_WINOGRAD };
+enum { ENGINE_AUTO, ENGINE_CHANNELS, ENGINE_PIXELS, ENGINE_TAPS, ENGINE_WINOGRAD, ENGINE_AMX };
 
 typedef struct {
     const fnn_runtime *runtime;
