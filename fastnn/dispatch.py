@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from fastnn.backends import DEVICES, MODULES
+from fastnn.backends import DEVICES, MODULES, constant
 
-__all__ = ["BackendUnavailableError", "asarray", "get_backend", "set_backend", "use_backend"]
+__all__ = [
+    "BackendUnavailableError",
+    "asarray",
+    "constant_weights",
+    "get_backend",
+    "set_backend",
+    "use_backend",
+]
 
 NAMES = ("auto", *sorted(MODULES))
 
@@ -78,6 +85,32 @@ def use_backend(name: str) -> Iterator[None]:
 def get_backend() -> str:
     """Name of the backend chosen now: ``"auto"`` or the named one."""
     return _scoped.get() or _selected
+
+
+def constant_weights() -> AbstractContextManager[None]:
+    """Promise that weights do not change inside a ``with`` block.
+
+    Backends then keep what they make of weights for inference from one call to the next: packed
+    panels, where the backend is ``"cython"``. It pays where calls are short::
+
+        with fastnn.constant_weights():
+            for x in stream:  # [1, 1, features], one step at a time
+                y = lstm(x)
+
+    `Sequential.predict` and `evaluate` make the promise themselves. It holds for this thread or
+    asyncio task alone, until the end of the block. An optimizer's step and ``set_weights`` are
+    noticed inside the block, changing an array in place by hand is not.
+
+    Returns
+    -------
+    context manager
+    """
+    return constant.promise()
+
+
+def weights_changed() -> None:
+    """Tell backends that they must forget what they keep under `constant_weights`."""
+    constant.broken()
 
 
 def on_device() -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import dispatch
 from fastnn.arrays import assign, to_numpy
 from fastnn.deferred import on_device
 from fastnn.ops.update import adam_update
@@ -145,6 +146,7 @@ class Optimizer(Configurable):
         rate = self.current_rate()
         for i, (gradient, weight) in enumerate(zip(gradients, weights, strict=True)):
             self._update_array(weight, gradient, self._slots[i], self._scratch[i], rate)
+        dispatch.weights_changed()
         self.iterations += 1
 
     def build(self, weights: Sequence[Array]) -> None:

@@ -222,12 +222,13 @@ class Trainer(Layer):
         self._ready(data.x)
         result: np.ndarray | None = None
         start = 0
-        for batch in batches.ordered(data, batch_size):
-            y = to_numpy(self(batch.x))
-            if result is None:
-                result = np.empty((data.size, *y.shape[1:]), y.dtype)
-            result[start : start + len(y)] = y
-            start += len(y)
+        with dispatch.constant_weights():
+            for batch in batches.ordered(data, batch_size):
+                y = to_numpy(self(batch.x))
+                if result is None:
+                    result = np.empty((data.size, *y.shape[1:]), y.dtype)
+                result[start : start + len(y)] = y
+                start += len(y)
         return to_numpy(self(data.x)) if result is None else result
 
     def train_on_batch(
@@ -294,7 +295,7 @@ class Trainer(Layer):
     def _evaluate(self, data: Data, batch_size: int) -> dict[str, float]:
         self._reset_logs()
         loss, logits = self._loss_and_logits()
-        with deferred() as later:
+        with deferred() as later, dispatch.constant_weights():
             for batch in batches.ordered(data, batch_size):
                 y_pred = self._propagate(batch.x, False, logits)
                 value = loss(batch.y, y_pred, self._sample_weight(batch, y_pred))

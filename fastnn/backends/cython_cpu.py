@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.backends import constant
 from fastnn.types import (
     ActivationSaved,
     Array,
@@ -231,11 +232,13 @@ def random_uniform(shape: tuple[int, ...], seed: int, stream: int, dtype: str) -
 def rnn_forward(
     x: Array, weights: RnnWeights, initial: Any, spec: RnnSpec, keep: str | None
 ) -> tuple[RnnOutput, Array | None, Array | None]:
-    return _rnn_output(keep, *_rnn.forward(x, weights, initial, spec, keep))
+    packs = None if keep else constant.kept()
+    return _rnn_output(keep, *_rnn.forward(x, weights, initial, spec, keep, packs))
 
 
 def rnn_forward_pair(first: Any, second: Any) -> Any:
-    found = _rnn.forward_pair(first, second)
+    packs = None if first[-1] or second[-1] else constant.kept()
+    found = _rnn.forward_pair(first, second, packs)
     return _rnn_output(first[-1], *found[0]), _rnn_output(second[-1], *found[1])
 
 

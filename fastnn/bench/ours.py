@@ -44,6 +44,8 @@ def prepare(count: int) -> str:
     found = running()
     if found["backend"] == "cython":
         threads.set_num_threads(count)
+    # As ONNX Runtime, whose weights are constants of the graph. Training does not profit.
+    fastnn.constant_weights().__enter__()
     isa = f", ISA {found['isa']}" if "isa" in found else ""
     return f"{fastnn.__version__}, backend {found['backend']}{isa}"
 

@@ -307,6 +307,7 @@ class Layer(Configurable):
                 )
         for value, weight in zip(values, own, strict=True):
             assign(weight, value)
+        dispatch.weights_changed()
 
     def count_params(self) -> int:
         """Number of weights' elements."""

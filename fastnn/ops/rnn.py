@@ -110,8 +110,8 @@ def rnn_forward(
 
     numbers during the call, with V = 1 for simple_rnn, else 4, and Ip = I rounded up to 64 bytes;
     with a batch of 8 or less ``min(256, T B) (V Hp + Ip)`` more. Without the tile unit (AMX) the
-    packed weights take V Hp (Hp + Ip). Up to three work areas, of at most 32 MB each, are kept for
-    the next call.
+    packed weights take V Hp (Hp + Ip). Work areas are kept for later calls (`fastnn.empty_cache`),
+    and under `fastnn.constant_weights` the packed weights are.
     """
     call = _checked(
         x,

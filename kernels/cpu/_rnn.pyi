@@ -6,7 +6,12 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 def forward(
-    x: Array, weights: Any, initial: Any, spec: Any, keep: str | None
+    x: Array,
+    weights: Any,
+    initial: Any,
+    spec: Any,
+    keep: str | None,
+    packs: dict[Any, Any] | None = None,
 ) -> tuple[Array, Array, Array | None, Array | None, Array | None]: ...
 def backward(
     dy: Array | None,
@@ -18,7 +23,7 @@ def backward(
     need_dx: bool,
 ) -> tuple[Array | None, Array, Array, Array | None, Array | None, Array, Array | None]: ...
 def forward_pair(
-    first: Sequence[Any], second: Sequence[Any]
+    first: Sequence[Any], second: Sequence[Any], packs: dict[Any, Any] | None = None
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]: ...
 def backward_pair(
     first: Sequence[Any], second: Sequence[Any]

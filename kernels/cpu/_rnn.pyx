@@ -12,6 +12,8 @@ from fastnn.kernels.cpu._runtime import empty, zeros
 
 cnp.import_array()
 
+MOST_PACKED = 64  # layers of a model; more are weights that were made for a call
+
 
 cdef extern from "rnn.h":
     enum:
@@ -39,8 +41,14 @@ cdef extern from "rnn.h":
         double dropout, zone_h, zone_c
         int noisy
         uint64_t seed
+    enum:
+        FNN_RNN_WAYS
+    ctypedef struct fnn_rnn_packed:
+        void *memory
+        int state
     ctypedef struct fnn_rnn_forward:
         fnn_rnn_call call
+        fnn_rnn_packed *packed
         void *y
         long y_t, y_b
         void *c
@@ -215,17 +223,56 @@ cdef bint share(fnn_rnn_call *one, fnn_rnn_call *other) noexcept nogil:
     return True
 
 
+# ------------------------------------------------------------------ weights packed for many calls
+
+cdef class _Packed:
+    """What calls keep of weights that do not change, and the weights, so that they stay where they are."""
+
+    cdef fnn_rnn_packed ways[FNN_RNN_WAYS]
+    cdef object weights
+
+    def __cinit__(self, weights):
+        self.weights = weights
+
+    def __dealloc__(self):
+        cdef int way
+        for way in range(FNN_RNN_WAYS):
+            runtime.give_back(self.ways[way].memory)
+
+
+cdef tuple place(a):
+    return () if a is None else (<size_t> cnp.PyArray_DATA(<cnp.ndarray> a), a.shape, a.strides)
+
+
+cdef _Packed packed_of(dict packs, fnn_rnn_call *c, weights):
+    """The entry of these weights, which are known by where they lie."""
+    cdef object key, found  # declared: Cython 3.2 does not come to an end inferring them
+    W, U, b, rb = weights
+    key = ("rnn", runtime.isa, c.cell, W.dtype, place(W), place(U), place(b), place(rb))
+    found = packs.get(key)
+    if found is None:
+        if len(packs) >= MOST_PACKED:
+            packs.clear()
+        found = _Packed(weights)
+        packs[key] = found
+    return found
+
+
 cdef class _Forward:
     """A forward call and its arrays."""
 
     cdef fnn_rnn_forward f
     cdef list alive
     cdef object y, c, gates, final_h, final_c
+    cdef _Packed packed
 
-    def __cinit__(self, x, weights, initial, spec, keep):
+    def __cinit__(self, x, weights, initial, spec, keep, packs):
         cdef bint lstm = spec.cell == "lstm"
         cdef cnp.ndarray y
         self.alive = set_call(&self.f.call, x, weights, initial, spec)
+        if packs is not None:
+            self.packed = packed_of(packs, &self.f.call, weights)
+            self.f.packed = self.packed.ways
         cdef long T = self.f.call.T, B = self.f.call.B, H = self.f.call.H, Hp = self.f.call.Hp
         cdef long planes = PLANES[self.f.call.cell]
         make = zeros if spec.lengths is not None else empty
@@ -252,9 +299,12 @@ cdef class _Forward:
                 None if self.gates is None else self.gates[..., :H])
 
 
-def forward(x, weights, initial, spec, keep):
-    """`(y, final_h, final_c, c, gates)`; the last three None where the cell or keep has none."""
-    cdef _Forward one = _Forward(x, weights, initial, spec, keep)
+def forward(x, weights, initial, spec, keep, packs=None):
+    """`(y, final_h, final_c, c, gates)`; the last three None where the cell or keep has none.
+
+    `packs` is a dict in which packed weights are kept from call to call, if they will not change.
+    """
+    cdef _Forward one = _Forward(x, weights, initial, spec, keep, packs)
     cdef rnn_function function = one.function()
     cdef int failed
     with nogil:
@@ -262,9 +312,9 @@ def forward(x, weights, initial, spec, keep):
     return one.result(failed)
 
 
-def forward_pair(first, second):
+def forward_pair(first, second, packs=None):
     """Two of `forward`, given as their arguments."""
-    cdef _Forward one = _Forward(*first), other = _Forward(*second)
+    cdef _Forward one = _Forward(*first, packs), other = _Forward(*second, packs)
     cdef rnn_function function = one.function(), other_function = other.function()
     cdef bint at_once = function == other_function and share(&one.f.call, &other.f.call)
     cdef int failed
