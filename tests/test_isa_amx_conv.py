@@ -115,6 +115,36 @@ def test_gradients_round_less_than_a_plain_sum(stride, mean, dy_mean):
     assert_below(dx.reshape(exact.shape), plain_products(patches, turned), exact)
 
 
+# Several chunks of output channels, blocks, panels that are not whole, tiles past the edge.
+@pytest.mark.parametrize("size", [(2, 14, 15, 256, 230), (3, 41, 40, 70, 150), (1, 9, 9, 33, 17)])
+@pytest.mark.parametrize("dilation", [1, 2])
+@format_of
+def test_winograd_against_float64_and_by_threads(size, dilation, data_format):
+    b, h, w, inputs, outputs = size
+    pad = (dilation, dilation)
+    shape = Shape(
+        (b, h, w, inputs), (3, 3, inputs, outputs), padding=(pad, pad), dilation=(dilation,) * 2
+    )
+    arrays = arrays_of(shape, data_format, np.float32)
+    results = []
+    _conv._set_engine("winograd")
+    for threads in (1, 2, 4):
+        _runtime.set_num_threads(threads)
+        results.append(run(shape, data_format, arrays, "relu"))
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+    _runtime._set_isa("avx512")
+    _conv._set_engine("auto")
+    exact = run(shape, data_format, [a.astype(np.float64) for a in arrays], "relu")
+    # relu has a corner, so the gradients are compared at one y
+    x, kernel, _ = (a.astype(np.float64) for a in arrays)
+    y = results[0][0].astype(np.float64)
+    exact[1:] = _conv.backward(y, x, kernel, y, shape.window(), 1, data_format, "relu", True, True)
+    for one, other in zip(results[0], exact, strict=True):
+        assert relative_error(one, other) <= 2e-6
+
+
 def test_the_gradients_are_the_adjoint():
     """<conv(x, k), dy> = <x, dx> = <k, dk>."""
     rng = np.random.default_rng(3)
@@ -167,3 +197,13 @@ def test_it_is_chosen_where_it_is_ahead(rng):
     assert not np.array_equal(forward(few, narrow, "auto"), forward(few, narrow, "amx"))
     _runtime._set_isa("avx512")
     assert np.array_equal(forward(x, kernel, "auto"), forward(x, kernel, "channels"))
+
+
+def test_winograd_is_chosen_where_it_is_ahead(rng):
+    x = rng.standard_normal((8, 16, 16, 64)).astype(np.float32)
+    kernel = rng.standard_normal((3, 3, 64, 64)).astype(np.float32)
+    chosen = forward(x, kernel, "auto")
+    assert np.array_equal(chosen, forward(x, kernel, "winograd"))
+    assert not np.array_equal(chosen, forward(x, kernel, "amx"))
+    _runtime._set_isa("avx512")
+    assert not np.array_equal(chosen, forward(x, kernel, "winograd"))
