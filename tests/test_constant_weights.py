@@ -1,4 +1,4 @@
-"""Weights that are promised not to change: the same bits as without, and changes that are noticed."""
+"""Weights promised not to change: the same bits as without, and changes that are noticed."""
 
 from __future__ import annotations
 

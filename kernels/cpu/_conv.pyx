@@ -1,6 +1,5 @@
 """Binding of the convolution kernels (conv.h): lays out the arrays, releases the GIL, calls."""
 
-import math
 import os
 
 import numpy as np
@@ -9,6 +8,8 @@ cimport numpy as cnp
 
 from kernels.cpu.arrays cimport data
 from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime
+
+from fastnn.kernels.cpu._runtime import empty
 
 cnp.import_array()
 
@@ -89,7 +90,6 @@ cdef dict ACTIVATIONS = {
     None: FUSED_NONE, "relu": FUSED_RELU, "tanh": FUSED_TANH, "sigmoid": FUSED_SIGMOID
 }
 
-
 cdef dict ENGINES = {
     "auto": ENGINE_AUTO, "channels": ENGINE_CHANNELS, "pixels": ENGINE_PIXELS,
     "taps": ENGINE_TAPS, "winograd": ENGINE_WINOGRAD, "amx": ENGINE_AMX,
@@ -97,12 +97,10 @@ cdef dict ENGINES = {
 cdef int engine = ENGINE_AUTO
 cdef bint winograd = True
 
-
 def _set_winograd(bint allowed):
     """Whether Winograd's convolutions may be chosen from now on."""
     global winograd
     winograd = allowed
-
 
 cdef read_variable():
     value = os.environ.get("FASTNN_WINOGRAD", "").strip() or "1"
@@ -110,15 +108,12 @@ cdef read_variable():
         raise ValueError(f"[conv] FASTNN_WINOGRAD={value!r} given; 0 or 1 is needed")
     _set_winograd(value == "1")
 
-
 read_variable()
-
 
 def _set_engine(str name):
     """The engine of every product that it suits from now on; "auto" chooses. For tests."""
     global engine
     engine = ENGINES[name]
-
 
 cdef void steps(long *out, cnp.ndarray a) noexcept:
     """Strides in numbers; an axis of one number counts as contiguous with what follows it."""
@@ -129,18 +124,6 @@ cdef void steps(long *out, cnp.ndarray a) noexcept:
         if cnp.PyArray_DIM(a, axis) == 1:
             out[axis] = following
         following = out[axis] * cnp.PyArray_DIM(a, axis)
-
-
-cdef aligned_empty(tuple shape, dtype):
-    """`numpy.empty` that begins on a cache line: a vector then never lies on two."""
-    cdef cnp.ndarray flat
-    cdef Py_ssize_t size = math.prod(shape), item = np.dtype(dtype).itemsize
-    if size * item < 16384:
-        return np.empty(shape, dtype)
-    flat = np.empty(size + 64 // item, dtype)
-    cdef Py_ssize_t skip = (64 - <size_t> cnp.PyArray_DATA(flat) % 64) % 64 // item
-    return flat[skip : skip + size].reshape(shape)
-
 
 cdef list set_window(fnn_window *w, window, long height, long width):
     """Fills the window; gives the output's height and width."""
@@ -153,11 +136,9 @@ cdef list set_window(fnn_window *w, window, long height, long width):
         out.append((size + sum(window.padding[axis]) - span) // w.step[axis] + 1)
     return out
 
-
 cdef inline last(a, data_format):
     """The image as a view with its channels last."""
     return a if data_format == "channels_last" else a.transpose(0, 2, 3, 1)
-
 
 cdef set_call(fnn_conv_call *c, x, cnp.ndarray kernel, window, long groups, data_format,
               activation):
@@ -175,15 +156,13 @@ cdef set_call(fnn_conv_call *c, x, cnp.ndarray kernel, window, long groups, data
     c.kernel = data(kernel)
     steps(c.kernel_step, kernel)
 
-
 cdef fresh(shape, data_format, dtype, bint zeros=False):
     """A new image [B, h, w, C], in the memory order of the data format."""
     b, h, w, c = shape
-    image = aligned_empty((b, h, w, c) if data_format == "channels_last" else (b, c, h, w), dtype)
+    image = empty((b, h, w, c) if data_format == "channels_last" else (b, c, h, w), dtype)
     if zeros:
         image.fill(0)
     return image
-
 
 def forward(x, cnp.ndarray kernel, cnp.ndarray bias, window, long groups, data_format, activation):
     """y [B, oh, ow, O] or [B, O, oh, ow]."""
@@ -204,7 +183,6 @@ def forward(x, cnp.ndarray kernel, cnp.ndarray bias, window, long groups, data_f
         raise MemoryError("[conv2d_forward] no memory for the work area")
     return y
 
-
 def backward(dy, x, cnp.ndarray kernel, y, window, long groups, data_format, activation,
              bint with_bias, bint need_dx):
     """`(dx, dkernel, dbias)`; None for what is not needed."""
@@ -223,8 +201,8 @@ def backward(dy, x, cnp.ndarray kernel, y, window, long groups, data_format, act
                    x.dtype, fnn_conv_leaves_gaps(&f.call.window))
         dx_ = last(dx, data_format)
         steps(f.dx_step, dx_)
-    cdef cnp.ndarray dkernel = np.empty((<object> kernel).shape, x.dtype)
-    cdef cnp.ndarray dbias = np.empty(kernel.shape[3], x.dtype) if with_bias else None
+    cdef cnp.ndarray dkernel = empty((<object> kernel).shape, x.dtype)
+    cdef cnp.ndarray dbias = empty(kernel.shape[3], x.dtype) if with_bias else None
     f.dy, f.y, f.dx = data(dy_), data(y_), data(dx_)
     steps(f.y_step, dy_)
     f.dkernel, f.dbias = data(dkernel), data(dbias)
@@ -235,19 +213,17 @@ def backward(dy, x, cnp.ndarray kernel, y, window, long groups, data_format, act
         raise MemoryError("[conv2d_backward] no memory for the work area")
     return dx, dkernel, dbias
 
-
 cdef set_columns(fnn_columns_call *c, x_shape, window):
     c.runtime = runtime
     c.threads = runtime.threads()
     c.batch, c.channels, c.height, c.width = x_shape
     c.out_height, c.out_width = set_window(&c.window, window, c.height, c.width)
 
-
 def im2col(cnp.ndarray x, window):
     """[B*oh*ow, C*kh*kw]."""
     cdef fnn_columns_call c
     set_columns(&c, (<object> x).shape, window)
-    cdef cnp.ndarray columns = np.empty(
+    cdef cnp.ndarray columns = empty(
         (c.batch * c.out_height * c.out_width, c.channels * c.window.size[0] * c.window.size[1]),
         x.dtype)
     c.image, c.columns = data(x), data(columns)
@@ -257,12 +233,11 @@ def im2col(cnp.ndarray x, window):
         table.im2col(&c)
     return columns
 
-
 def col2im(cnp.ndarray cols, x_shape, window):
     """[B, C, h, w]."""
     cdef fnn_columns_call c
     set_columns(&c, x_shape, window)
-    cdef cnp.ndarray image = np.empty(x_shape, cols.dtype)
+    cdef cnp.ndarray image = empty(x_shape, cols.dtype)
     c.image, c.columns = data(image), data(cols)
     steps(c.columns_step, cols)
     cdef const fnn_conv_table *table = conv_table(runtime.isa, cols.dtype == np.float64)

@@ -7,6 +7,8 @@ cimport numpy as cnp
 from kernels.cpu.arrays cimport data, step
 from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime
 
+from fastnn.kernels.cpu._runtime import empty
+
 cnp.import_array()
 
 
@@ -80,7 +82,7 @@ def forward(x, cnp.ndarray kernel, cnp.ndarray bias, activation):
     cdef fnn_dense_forward f
     cdef int failed
     alive = set_call(&f.call, x, kernel, bias, activation)
-    cdef cnp.ndarray y = np.empty((*x.shape[: x.ndim - 1], kernel.shape[1]), x.dtype)
+    cdef cnp.ndarray y = empty((*x.shape[: x.ndim - 1], kernel.shape[1]), x.dtype)
     f.y = data(y)
     cdef const fnn_dense_table *table = dense_table(runtime.isa, x.dtype == np.float64)
     with nogil:
@@ -98,9 +100,9 @@ def backward(dy, x, cnp.ndarray kernel, y, activation, bint with_bias, bint need
     alive = set_call(&f.call, x, kernel, None, activation)
     cdef long M = f.call.M, units = f.call.units
     cdef cnp.ndarray dy_ = dy.reshape(M, units), y_ = y.reshape(M, units)
-    cdef cnp.ndarray dx = np.empty(x.shape, x.dtype) if need_dx else None
-    cdef cnp.ndarray dkernel = np.empty((f.call.inputs, units), x.dtype)
-    cdef cnp.ndarray dbias = np.empty(units, x.dtype) if with_bias else None
+    cdef cnp.ndarray dx = empty(x.shape, x.dtype) if need_dx else None
+    cdef cnp.ndarray dkernel = empty((f.call.inputs, units), x.dtype)
+    cdef cnp.ndarray dbias = empty(units, x.dtype) if with_bias else None
     f.dy, f.dy_r, f.dy_c = data(dy_), step(dy_, 0), step(dy_, 1)
     f.y, f.y_r, f.y_c = data(y_), step(y_, 0), step(y_, 1)
     f.dx, f.dkernel, f.dbias = data(dx), data(dkernel), data(dbias)

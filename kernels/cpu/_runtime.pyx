@@ -1,4 +1,4 @@
-"""The instruction set of the CPU kernels, their threads and their memory (runtime.c, work_area.c)."""
+"""The ISA, the threads and the memory of the CPU kernels (runtime.c, work_area.c)."""
 
 import os
 
