@@ -90,6 +90,7 @@ cdef dict ACTIVATIONS = {
     None: FUSED_NONE, "relu": FUSED_RELU, "tanh": FUSED_TANH, "sigmoid": FUSED_SIGMOID
 }
 
+
 cdef dict ENGINES = {
     "auto": ENGINE_AUTO, "channels": ENGINE_CHANNELS, "pixels": ENGINE_PIXELS,
     "taps": ENGINE_TAPS, "winograd": ENGINE_WINOGRAD, "amx": ENGINE_AMX,
@@ -97,10 +98,12 @@ cdef dict ENGINES = {
 cdef int engine = ENGINE_AUTO
 cdef bint winograd = True
 
+
 def _set_winograd(bint allowed):
     """Whether Winograd's convolutions may be chosen from now on."""
     global winograd
     winograd = allowed
+
 
 cdef read_variable():
     value = os.environ.get("FASTNN_WINOGRAD", "").strip() or "1"
@@ -108,12 +111,15 @@ cdef read_variable():
         raise ValueError(f"[conv] FASTNN_WINOGRAD={value!r} given; 0 or 1 is needed")
     _set_winograd(value == "1")
 
+
 read_variable()
+
 
 def _set_engine(str name):
     """The engine of every product that it suits from now on; "auto" chooses. For tests."""
     global engine
     engine = ENGINES[name]
+
 
 cdef void steps(long *out, cnp.ndarray a) noexcept:
     """Strides in numbers; an axis of one number counts as contiguous with what follows it."""
@@ -124,6 +130,7 @@ cdef void steps(long *out, cnp.ndarray a) noexcept:
         if cnp.PyArray_DIM(a, axis) == 1:
             out[axis] = following
         following = out[axis] * cnp.PyArray_DIM(a, axis)
+
 
 cdef list set_window(fnn_window *w, window, long height, long width):
     """Fills the window; gives the output's height and width."""
@@ -136,9 +143,11 @@ cdef list set_window(fnn_window *w, window, long height, long width):
         out.append((size + sum(window.padding[axis]) - span) // w.step[axis] + 1)
     return out
 
+
 cdef inline last(a, data_format):
     """The image as a view with its channels last."""
     return a if data_format == "channels_last" else a.transpose(0, 2, 3, 1)
+
 
 cdef set_call(fnn_conv_call *c, x, cnp.ndarray kernel, window, long groups, data_format,
               activation):
@@ -156,6 +165,7 @@ cdef set_call(fnn_conv_call *c, x, cnp.ndarray kernel, window, long groups, data
     c.kernel = data(kernel)
     steps(c.kernel_step, kernel)
 
+
 cdef fresh(shape, data_format, dtype, bint zeros=False):
     """A new image [B, h, w, C], in the memory order of the data format."""
     b, h, w, c = shape
@@ -163,6 +173,7 @@ cdef fresh(shape, data_format, dtype, bint zeros=False):
     if zeros:
         image.fill(0)
     return image
+
 
 def forward(x, cnp.ndarray kernel, cnp.ndarray bias, window, long groups, data_format, activation):
     """y [B, oh, ow, O] or [B, O, oh, ow]."""
@@ -182,6 +193,7 @@ def forward(x, cnp.ndarray kernel, cnp.ndarray bias, window, long groups, data_f
     if failed:
         raise MemoryError("[conv2d_forward] no memory for the work area")
     return y
+
 
 def backward(dy, x, cnp.ndarray kernel, y, window, long groups, data_format, activation,
              bint with_bias, bint need_dx):
@@ -213,11 +225,13 @@ def backward(dy, x, cnp.ndarray kernel, y, window, long groups, data_format, act
         raise MemoryError("[conv2d_backward] no memory for the work area")
     return dx, dkernel, dbias
 
+
 cdef set_columns(fnn_columns_call *c, x_shape, window):
     c.runtime = runtime
     c.threads = runtime.threads()
     c.batch, c.channels, c.height, c.width = x_shape
     c.out_height, c.out_width = set_window(&c.window, window, c.height, c.width)
+
 
 def im2col(cnp.ndarray x, window):
     """[B*oh*ow, C*kh*kw]."""
@@ -232,6 +246,7 @@ def im2col(cnp.ndarray x, window):
     with nogil:
         table.im2col(&c)
     return columns
+
 
 def col2im(cnp.ndarray cols, x_shape, window):
     """[B, C, h, w]."""

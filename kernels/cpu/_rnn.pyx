@@ -226,7 +226,7 @@ cdef bint share(fnn_rnn_call *one, fnn_rnn_call *other) noexcept nogil:
 # ------------------------------------------------------------------ weights packed for many calls
 
 cdef class _Packed:
-    """What calls keep of weights that do not change; and the weights, so that they stay in place."""
+    """What calls keep of weights that do not change, and these, so that they stay in place."""
 
     cdef fnn_rnn_packed ways[FNN_RNN_WAYS]
     cdef object weights
