@@ -35,6 +35,17 @@ static inline void *take(arena *a, long count, size_t item)
 
 #define TAKE(field, count) ((field) = take(a, count, sizeof *(field)))
 
+/* A vector of a row of n numbers, from number u on: zeros past its end. Rows as a user holds them. */
+FNN_INLINE vec row_load(const REAL *row, long u, long n)
+{
+    return n - u >= VL ? vload(row + u) : n > u ? vload_n(row + u, n - u) : (vec){0};
+}
+FNN_INLINE void row_store(REAL *row, long u, long n, vec a)
+{
+    if (n - u >= VL) vstore(row + u, a);
+    else if (n > u) vstore_n(row + u, a, n - u);
+}
+
 /* ---------------------------------------------------------------- panels */
 
 typedef struct {
