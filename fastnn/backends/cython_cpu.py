@@ -94,7 +94,8 @@ def conv2d_forward(
     data_format: str,
     activation: str | None,
 ) -> Array:
-    return _conv.forward(x, kernel, bias, window, groups, data_format, activation)
+    packs = constant.kept()
+    return _conv.forward(x, kernel, bias, window, groups, data_format, activation, packs)
 
 
 def conv2d_backward(dy: Array, saved: ConvSaved, need_dx: bool) -> ConvGrads:
@@ -153,7 +154,7 @@ def stochastic_pool2d_backward(dy: Array, saved: PoolSaved) -> Array:
 
 
 def dense_forward(x: Array, kernel: Array, bias: Array | None, activation: str | None) -> Array:
-    return _dense.forward(x, kernel, bias, activation)
+    return _dense.forward(x, kernel, bias, activation, constant.kept())
 
 
 def dense_backward(dy: Array, saved: DenseSaved, need_dx: bool) -> DenseGrads:

@@ -12,6 +12,7 @@ def forward(
     groups: int,
     data_format: str,
     activation: str | None,
+    packs: dict[Any, Any] | None = None,
 ) -> Any: ...
 def backward(
     dy: Any,

@@ -6,10 +6,10 @@ import numpy as np
 
 cimport numpy as cnp
 
-from kernels.cpu.arrays cimport data
+from kernels.cpu.arrays cimport data, place
 from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime
 
-from fastnn.kernels.cpu._runtime import empty
+from fastnn.kernels.cpu._runtime import empty, packed_of
 
 cnp.import_array()
 
@@ -21,6 +21,10 @@ cdef extern from "fused_names.h":
         FUSED_TANH
         FUSED_SIGMOID
 
+cdef extern from "packed.h":
+    ctypedef struct fnn_packed:
+        pass
+
 cdef extern from "conv.h":
     enum:
         ENGINE_AUTO
@@ -29,6 +33,7 @@ cdef extern from "conv.h":
         ENGINE_TAPS
         ENGINE_WINOGRAD
         ENGINE_AMX
+        FNN_CONV_WAYS
     ctypedef struct fnn_window:
         long size[2]
         long step[2]
@@ -47,6 +52,7 @@ cdef extern from "conv.h":
         fnn_conv_call call
         const void *bias
         long bias_step
+        fnn_packed *packed
         void *y
         long y_step[4]
     ctypedef struct fnn_conv_backward:
@@ -175,10 +181,17 @@ cdef fresh(shape, data_format, dtype, bint zeros=False):
     return image
 
 
-def forward(x, cnp.ndarray kernel, cnp.ndarray bias, window, long groups, data_format, activation):
-    """y [B, oh, ow, O] or [B, O, oh, ow]."""
+def forward(x, cnp.ndarray kernel, cnp.ndarray bias, window, long groups, data_format, activation,
+            dict packs=None):
+    """y [B, oh, ow, O] or [B, O, oh, ow]. `packs`: what `constant_weights` keeps, or None."""
     cdef fnn_conv_forward f
     cdef int failed
+    cdef object packed = None
+    f.packed = NULL
+    if packs is not None:
+        packed = packed_of(packs, ("conv", runtime.isa, x.dtype, groups, window, place(kernel)),
+                           FNN_CONV_WAYS, kernel)
+        f.packed = <fnn_packed *> <size_t> packed.address
     set_call(&f.call, x, kernel, window, groups, data_format, activation)
     y = fresh((f.call.batch, f.call.out_height, f.call.out_width, kernel.shape[3]),
               data_format, x.dtype)
@@ -192,6 +205,7 @@ def forward(x, cnp.ndarray kernel, cnp.ndarray bias, window, long groups, data_f
         failed = table.forward(&f)
     if failed:
         raise MemoryError("[conv2d_forward] no memory for the work area")
+    del packed
     return y
 
 

@@ -4,10 +4,10 @@ import numpy as np
 
 cimport numpy as cnp
 
-from kernels.cpu.arrays cimport data, step
+from kernels.cpu.arrays cimport data, place, step
 from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime
 
-from fastnn.kernels.cpu._runtime import empty
+from fastnn.kernels.cpu._runtime import empty, packed_of
 
 cnp.import_array()
 
@@ -18,6 +18,10 @@ cdef extern from "fused_names.h":
         FUSED_RELU
         FUSED_TANH
         FUSED_SIGMOID
+
+cdef extern from "packed.h":
+    ctypedef struct fnn_packed:
+        pass
 
 cdef extern from "dense.h":
     ctypedef struct fnn_dense_call:
@@ -32,6 +36,7 @@ cdef extern from "dense.h":
         long bias_c
     ctypedef struct fnn_dense_forward:
         fnn_dense_call call
+        fnn_packed *packed
         void *y
     ctypedef struct fnn_dense_backward:
         fnn_dense_call call
@@ -77,11 +82,16 @@ cdef list set_call(fnn_dense_call *c, x, cnp.ndarray kernel, cnp.ndarray bias, a
     return [rows, kernel, bias]
 
 
-def forward(x, cnp.ndarray kernel, cnp.ndarray bias, activation):
-    """y [..., O]."""
+def forward(x, cnp.ndarray kernel, cnp.ndarray bias, activation, dict packs=None):
+    """y [..., O]. `packs`: what calls under `constant_weights` keep, or None."""
     cdef fnn_dense_forward f
     cdef int failed
+    cdef object packed = None
     alive = set_call(&f.call, x, kernel, bias, activation)
+    f.packed = NULL
+    if packs is not None:
+        packed = packed_of(packs, ("dense", runtime.isa, x.dtype, place(kernel)), 1, kernel)
+        f.packed = <fnn_packed *> <size_t> packed.address
     cdef cnp.ndarray y = empty((*x.shape[: x.ndim - 1], kernel.shape[1]), x.dtype)
     f.y = data(y)
     cdef const fnn_dense_table *table = dense_table(runtime.isa, x.dtype == np.float64)
@@ -89,7 +99,7 @@ def forward(x, cnp.ndarray kernel, cnp.ndarray bias, activation):
         failed = table.forward(&f)
     if failed:
         raise MemoryError("[dense_forward] no memory for the work area")
-    del alive
+    del alive, packed
     return y
 
 

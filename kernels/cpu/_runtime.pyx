@@ -28,6 +28,10 @@ cdef extern from "runtime_private.h":
     void *fnn_array_realloc(void *context, void *memory, size_t size) noexcept nogil
     void fnn_array_free(void *context, void *memory, size_t size) noexcept nogil
 
+cdef extern from "packed.h":
+    ctypedef struct fnn_packed:
+        void *memory
+
 cdef extern from "numpy/arrayobject.h":
     ctypedef struct PyDataMemAllocator:
         void *ctx
@@ -153,6 +157,48 @@ def empty_like(a):
 def empty_cache():
     """Give the memory that is kept for later calls back to the system."""
     fnn_empty_cache()
+
+
+# ------------------------------------------------------------------ weights packed for many calls
+
+MOST_PACKED = 256  # layers of a model; more are weights that were made for a call
+
+
+cdef class Packed:
+    """What calls keep of weights that do not change (packed.h), and these, which stay in place."""
+
+    cdef fnn_packed *entries
+    cdef int ways
+    cdef object weights
+
+    def __cinit__(self, int ways, weights):
+        self.entries = <fnn_packed *> calloc(ways, sizeof(fnn_packed))
+        if self.entries == NULL:
+            raise MemoryError("[constant_weights] no memory")
+        self.ways, self.weights = ways, weights
+
+    def __dealloc__(self):
+        cdef int way
+        if self.entries != NULL:
+            for way in range(self.ways):
+                runtime.give_back(self.entries[way].memory)
+        free(self.entries)
+
+    @property
+    def address(self):
+        """Of `ways` entries."""
+        return <size_t> self.entries
+
+
+def packed_of(dict packs, tuple key, int ways, weights):
+    """The `Packed` of these weights, which are known by their key."""
+    cdef object found = packs.get(key)
+    if found is None:
+        if len(packs) >= MOST_PACKED:
+            packs.clear()
+        found = Packed(ways, weights)
+        packs[key] = found
+    return found
 
 
 # ------------------------------------------------------------------ self-tests of the threads

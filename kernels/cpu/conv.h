@@ -6,6 +6,7 @@
 
 #include "fused_names.h"
 #include "names.h"
+#include "packed.h"
 
 typedef struct {
     long size[2], step[2], before[2], dilation[2]; /* rows, columns */
@@ -14,6 +15,9 @@ typedef struct {
 /* What the lanes and rows of products are; ENGINE_AUTO compares estimates of cycles. A forced engine
  * that does not suit a product leaves it to the estimates. */
 enum { ENGINE_AUTO, ENGINE_CHANNELS, ENGINE_PIXELS, ENGINE_TAPS, ENGINE_WINOGRAD, ENGINE_AMX };
+
+/* In how many ways kernels are packed: one an engine, and one more for Winograd's on the tile unit. */
+enum { WAY_WINOGRAD_AMX = ENGINE_AMX + 1, FNN_CONV_WAYS };
 
 typedef struct {
     const fnn_runtime *runtime;
@@ -34,6 +38,7 @@ typedef struct {
     fnn_conv_call call;
     const void *bias;              /* [groups * outer] strided, or NULL */
     long bias_step;
+    fnn_packed *packed;            /* [FNN_CONV_WAYS] of this kernel, window and groups, or NULL */
     void *y;                       /* [batch, out_height, out_width, groups * outer] */
     long y_step[4];
 } fnn_conv_forward;

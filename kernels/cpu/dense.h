@@ -5,6 +5,7 @@
 
 #include "fused_names.h"
 #include "names.h"
+#include "packed.h"
 
 typedef struct {
     const fnn_runtime *runtime;
@@ -21,6 +22,7 @@ typedef struct {
 
 typedef struct {
     fnn_dense_call call;
+    fnn_packed *packed;     /* of this kernel, or NULL */
     void *y;                /* [M, O] dense */
 } fnn_dense_forward;
 
