@@ -116,12 +116,32 @@ static int64_t clock_ns(clockid_t clock)
 static int64_t wall_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 static int64_t cpu_ns(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 
+/* A thread that was woken on the CPU of the thread that woke it adds nothing there: they take turns of
+ * milliseconds, and Linux was seen to leave them together for 50 ms while a process of low priority had the
+ * other CPU. So the woken one goes elsewhere: a worker before it takes a seat, others after the sleep. */
+#if defined(__linux__)
+static int this_cpu(void) { return sched_getcpu(); }
+
+static void leave_cpu(int cpu)
+{
+    cpu_set_t all, others;
+    if (cpu < 0 || sched_getaffinity(0, sizeof all, &all)) return;
+    others = all;
+    CPU_CLR(cpu, &others);
+    if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others)) sched_setaffinity(0, sizeof all, &all);
+}
+#else
+static int this_cpu(void) { return -1; }
+static void leave_cpu(int cpu) { (void)cpu; }
+#endif
+
 /* ---------------------------------------------------------------- events */
 
 /* A word that some thread changes and others wait for. */
 typedef struct {
     alignas(64) atomic_uint word;
     atomic_int sleepers;
+    atomic_int cpu; /* of the thread that woke them last */
 } event;
 
 #if defined(__linux__)
@@ -178,18 +198,24 @@ static void event_wait(event *e, unsigned seen, int64_t spin)
             }
         } while (wall_ns() < end);
     }
-    while (atomic_load(&e->word) == seen) {
+    int slept = 0;
+    for (; atomic_load(&e->word) == seen; slept = 1) {
         atomic_fetch_add(&e->sleepers, 1);
         sleep_while(e, seen);
         atomic_fetch_sub(&e->sleepers, 1);
     }
+    if (!slept || spin <= 0) return; /* in a crowd there is no better place */
+    int cpu = this_cpu();
+    if (cpu == atomic_load_explicit(&e->cpu, memory_order_relaxed)) leave_cpu(cpu);
 }
 
 /* After the word was changed by a sequentially consistent operation: a waiter has counted itself as
  * a sleeper before the kernel compares the word, so either we see it here or it sees the change. */
 static void event_wake(event *e, int count)
 {
-    if (atomic_load(&e->sleepers) > 0) wake(e, count);
+    if (atomic_load(&e->sleepers) <= 0) return;
+    atomic_store_explicit(&e->cpu, this_cpu(), memory_order_relaxed);
+    wake(e, count);
 }
 
 /* ---------------------------------------------------------------- the pool */
@@ -262,25 +288,6 @@ static int take_seat(void)
             return (int)(seats / SEAT);
     return 0;
 }
-
-/* A worker that was woken on its caller's CPU adds nothing there: they take turns of milliseconds, and
- * Linux was seen to leave them together for 50 ms while a process of low priority had the other CPU.
- * So the worker goes elsewhere, before it takes a seat: nobody waits for it yet. */
-#if defined(__linux__)
-static int this_cpu(void) { return sched_getcpu(); }
-
-static void leave_cpu(int cpu)
-{
-    cpu_set_t all, others;
-    if (cpu < 0 || sched_getaffinity(0, sizeof all, &all)) return;
-    others = all;
-    CPU_CLR(cpu, &others);
-    if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others)) sched_setaffinity(0, sizeof all, &all);
-}
-#else
-static int this_cpu(void) { return -1; }
-static void leave_cpu(int cpu) { (void)cpu; }
-#endif
 
 static void *worker(void *unused)
 {
@@ -396,10 +403,10 @@ static void run(fnn_task fn, void *context, long tasks, int threads)
  * teams shows that they had fewer cores than members, they are a member smaller for a while. */
 enum {
     SAMPLE = 10000000,     /* ns of teams before a verdict, */
-    SAMPLE_AGAIN = 2000000, /* and after a bad one */
+    SAMPLE_AGAIN = 5000000, /* and after a bad one */
     PENALTY = 3,           /* times the sample; what disturbed us once may be gone, */
-    PENALTY_GROWTH = 4,    /* what is still there stays for longer, and trying again costs little */
-    PENALTY_MOST = 2000000000
+    PENALTY_GROWTH = 3,    /* what is still there stays for longer, and trying again costs little */
+    PENALTY_MOST = 1000000000
 };
 
 static struct {
