@@ -7,6 +7,8 @@ import pytest
 
 import fastnn
 from fastnn import layers, ops
+from fastnn.ops.dense import dense_backward_into
+from fastnn.parameters import FlatParameters
 
 
 @pytest.mark.parametrize("activation", [None, "relu", "tanh", "sigmoid", "softmax", "gelu", "elu"])
@@ -186,3 +188,41 @@ def test_lambda(backend, rng):
 def test_errors_say_what_is_needed(make, message):
     with pytest.raises((ValueError, TypeError), match=rf"^\[.*{message}.*needed"):
         make()
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_gradients_of_a_dense_layer_are_written_in_place(backend, rng, use_bias):
+    """Bound to a model's flat buffer, or not: the same gradients, in the buffer."""
+    x = rng.normal(size=(30, 17)).astype(np.float32)
+    dy = rng.normal(size=(30, 21)).astype(np.float32)
+    layer = layers.Dense(21, activation="relu", use_bias=use_bias)
+    layer(x, training=True)
+    dx = layer.backward(dy)
+    expected = [np.array(g) for g in layer.gradients]
+    flat = FlatParameters([layer])
+    for _ in range(2):
+        flat.gradients[0][...] = 7
+        layer(x, training=True)
+        np.testing.assert_array_equal(layer.backward(dy), dx)
+        assert all(g is view for g, view in zip(layer.gradients, flat.gradient_views, strict=True))
+        np.testing.assert_array_equal(
+            flat.gradients[0], np.concatenate([g.ravel() for g in expected])
+        )
+
+
+def test_arrays_for_gradients_that_do_not_fit_are_left_alone(rng):
+    x, kernel, dy = (rng.normal(size=s).astype(np.float32) for s in [(9, 5), (5, 7), (9, 7)])
+    with fastnn.use_backend("cython"):
+        saved = ops.dense_forward(x, kernel, np.zeros(7, np.float32))[1]
+    expected = ops.dense_backward(dy, saved)
+    wrong = [np.zeros((7, 5), np.float32), np.zeros((5, 7)), np.zeros((5, 14), np.float32)[:, ::2]]
+    for place in [*wrong, np.zeros((5, 7), np.float32)[::-1]]:
+        grads = dense_backward_into(dy, saved, (place, None))
+        assert grads.dkernel is not place and not place.any()
+        for one, two in zip(grads, expected, strict=True):
+            np.testing.assert_array_equal(one, two)
+    place = np.full((5, 7), 3, np.float32), np.full(7, 3, np.float32)
+    grads = dense_backward_into(dy, saved, place)
+    assert grads.dkernel is place[0] and grads.dbias is place[1]
+    np.testing.assert_array_equal(place[0], expected.dkernel)
+    np.testing.assert_array_equal(place[1], expected.dbias)

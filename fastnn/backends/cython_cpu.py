@@ -158,6 +158,13 @@ def dense_forward(x: Array, kernel: Array, bias: Array | None, activation: str |
 
 
 def dense_backward(dy: Array, saved: DenseSaved, need_dx: bool) -> DenseGrads:
+    return dense_backward_into(dy, saved, need_dx, (None, None))
+
+
+def dense_backward_into(
+    dy: Array, saved: DenseSaved, need_dx: bool, out: tuple[Array | None, Array | None]
+) -> DenseGrads:
+    """`dense_backward` with dkernel and dbias in arrays of the caller's, where they fit."""
     return DenseGrads(
         *_dense.backward(
             dy,
@@ -167,6 +174,7 @@ def dense_backward(dy: Array, saved: DenseSaved, need_dx: bool) -> DenseGrads:
             saved.activation,
             saved.bias is not None,
             need_dx,
+            out,
         )
     )
 

@@ -121,9 +121,15 @@ class Layer(Configurable):
     def set_gradient(self, name: str, value: Array) -> None:
         """Set a weight's gradient."""
         if self._bound:
-            self._gradients[name][...] = value  # type: ignore[index]
+            bound = self._gradients[name]
+            if value is not bound:
+                bound[...] = value  # type: ignore[index]
         else:
             self._gradients[name] = value
+
+    def gradient_place(self, name: str) -> Array | None:
+        """Where a weight's gradient belongs and may be written at once; None: anywhere."""
+        return self._gradients.get(name) if self._bound else None
 
     # ------------------------------------------------------------------ calling
 

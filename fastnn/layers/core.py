@@ -10,6 +10,7 @@ import numpy as np
 from fastnn import dispatch, initializers, ops, shapes
 from fastnn.layers.activated import ActivatedLayer, check_activation
 from fastnn.layers.base import Array, Layer, Shape
+from fastnn.ops.dense import dense_backward_into
 from fastnn.registry import Config
 from fastnn.seeding import SeedGenerator, check_seed
 
@@ -112,7 +113,8 @@ class Dense(ActivatedLayer):
 
     def vjp_linear(self, dy: Array, saved: Any) -> Array:
         """Two matrix products."""
-        return self.set_gradients_of(ops.dense_backward(dy, saved, need_dx=self.need_dx))
+        places = self.gradient_place("kernel"), self.gradient_place("bias")
+        return self.set_gradients_of(dense_backward_into(dy, saved, places, need_dx=self.need_dx))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """[..., units]."""

@@ -76,8 +76,26 @@ def dense_backward(dy: Array, saved: DenseSaved, *, need_dx: bool = True) -> Den
     TypeError, ValueError
         If ``saved`` is not of `dense_forward`, or ``dy`` does not match its output.
     """
+    return dense_backward_into(dy, saved, (None, None), need_dx=need_dx)
+
+
+def dense_backward_into(
+    dy: Array,
+    saved: DenseSaved,
+    out: tuple[Array | None, Array | None],
+    *,
+    need_dx: bool = True,
+) -> DenseGrads:
+    """`dense_backward` for layers, whose gradients have a place already.
+
+    ``out`` are arrays for ``dkernel`` and ``dbias``, which share no memory with other arguments.
+    Where the backend can write there and an array fits, the result is that array itself; otherwise
+    it is left as it is.
+    """
     op = "dense_backward"
     shapes.check_saved(op, saved, DenseSaved)
     backend = dispatch.owner(op, saved.backend, dy)
     shapes.check_gradient(op, dy, saved.y.shape, saved.y.dtype)
+    if hasattr(backend, "dense_backward_into"):
+        return backend.dense_backward_into(dy, saved, need_dx, out)
     return backend.dense_backward(dy, saved, need_dx)

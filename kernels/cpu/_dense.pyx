@@ -103,16 +103,29 @@ def forward(x, cnp.ndarray kernel, cnp.ndarray bias, activation, dict packs=None
     return y
 
 
-def backward(dy, x, cnp.ndarray kernel, y, activation, bint with_bias, bint need_dx):
-    """`(dx, dkernel, dbias)`; None for what is not needed."""
+cdef cnp.ndarray fits(out, shape, dtype):
+    """An array to write to: `out` if it is such a one, or a new one."""
+    if (out is not None and type(out) is np.ndarray and out.shape == shape and out.dtype == dtype
+            and out.flags.c_contiguous and out.flags.behaved):
+        return out
+    return empty(shape, dtype)
+
+
+def backward(dy, x, cnp.ndarray kernel, y, activation, bint with_bias, bint need_dx,
+             out=(None, None)):
+    """`(dx, dkernel, dbias)`; None for what is not needed.
+
+    `out`: arrays for dkernel and dbias that no other argument looks into. Those that do not fit are
+    left as they are.
+    """
     cdef fnn_dense_backward f
     cdef int failed
     alive = set_call(&f.call, x, kernel, None, activation)
     cdef long M = f.call.M, units = f.call.units
     cdef cnp.ndarray dy_ = dy.reshape(M, units), y_ = y.reshape(M, units)
     cdef cnp.ndarray dx = empty(x.shape, x.dtype) if need_dx else None
-    cdef cnp.ndarray dkernel = empty((f.call.inputs, units), x.dtype)
-    cdef cnp.ndarray dbias = empty(units, x.dtype) if with_bias else None
+    cdef cnp.ndarray dkernel = fits(out[0], (f.call.inputs, units), x.dtype)
+    cdef cnp.ndarray dbias = fits(out[1], (units,), x.dtype) if with_bias else None
     f.dy, f.dy_r, f.dy_c = data(dy_), step(dy_, 0), step(dy_, 1)
     f.y, f.y_r, f.y_c = data(y_), step(y_, 0), step(y_, 1)
     f.dx, f.dkernel, f.dbias = data(dx), data(dkernel), data(dbias)
