@@ -5,14 +5,12 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from kernels.cpu.arrays cimport data, step, whole_strides
+from kernels.cpu.arrays cimport data, place, step, whole_strides
 from kernels.cpu.runtime cimport fetch_runtime, fnn_runtime
 
-from fastnn.kernels.cpu._runtime import empty, zeros
+from fastnn.kernels.cpu._runtime import empty, packed_of, zeros
 
 cnp.import_array()
-
-MOST_PACKED = 64  # layers of a model; more are weights that were made for a call
 
 
 cdef extern from "rnn.h":
@@ -43,12 +41,11 @@ cdef extern from "rnn.h":
         uint64_t seed
     enum:
         FNN_RNN_WAYS
-    ctypedef struct fnn_rnn_packed:
-        void *memory
-        int state
+    ctypedef struct fnn_packed:
+        pass
     ctypedef struct fnn_rnn_forward:
         fnn_rnn_call call
-        fnn_rnn_packed *packed
+        fnn_packed *packed
         void *y
         long y_t, y_b
         void *c
@@ -223,56 +220,24 @@ cdef bint share(fnn_rnn_call *one, fnn_rnn_call *other) noexcept nogil:
     return True
 
 
-# ------------------------------------------------------------------ weights packed for many calls
-
-cdef class _Packed:
-    """What calls keep of weights that do not change, and these, so that they stay in place."""
-
-    cdef fnn_rnn_packed ways[FNN_RNN_WAYS]
-    cdef object weights
-
-    def __cinit__(self, weights):
-        self.weights = weights
-
-    def __dealloc__(self):
-        cdef int way
-        for way in range(FNN_RNN_WAYS):
-            runtime.give_back(self.ways[way].memory)
-
-
-cdef tuple place(a):
-    return () if a is None else (<size_t> cnp.PyArray_DATA(<cnp.ndarray> a), a.shape, a.strides)
-
-
-cdef _Packed packed_of(dict packs, fnn_rnn_call *c, weights):
-    """The entry of these weights, which are known by where they lie."""
-    cdef object key, found  # declared: Cython 3.2 does not come to an end inferring them
-    W, U, b, rb = weights
-    key = ("rnn", runtime.isa, c.cell, W.dtype, place(W), place(U), place(b), place(rb))
-    found = packs.get(key)
-    if found is None:
-        if len(packs) >= MOST_PACKED:
-            packs.clear()
-        found = _Packed(weights)
-        packs[key] = found
-    return found
-
-
 cdef class _Forward:
     """A forward call and its arrays."""
 
     cdef fnn_rnn_forward f
     cdef list alive
     cdef object y, c, gates, final_h, final_c
-    cdef _Packed packed
+    cdef object packed
 
     def __cinit__(self, x, weights, initial, spec, keep, packs):
         cdef bint lstm = spec.cell == "lstm"
         cdef cnp.ndarray y
+        cdef object key  # declared: Cython 3.2 does not come to an end inferring it
         self.alive = set_call(&self.f.call, x, weights, initial, spec)
         if packs is not None:
-            self.packed = packed_of(packs, &self.f.call, weights)
-            self.f.packed = self.packed.ways
+            key = ("rnn", runtime.isa, self.f.call.cell, x.dtype, place(weights[0]),
+                   place(weights[1]), place(weights[2]), place(weights[3]))
+            self.packed = packed_of(packs, key, FNN_RNN_WAYS, weights)
+            self.f.packed = <fnn_packed *> <size_t> self.packed.address
         cdef long T = self.f.call.T, B = self.f.call.B, H = self.f.call.H, Hp = self.f.call.Hp
         cdef long planes = PLANES[self.f.call.cell]
         make = zeros if spec.lengths is not None else empty

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 #include "names.h"
+#include "packed.h"
 #undef I /* <complex.h>, which NumPy includes, takes this letter; here it is the number of inputs */
 
 enum { CELL_SIMPLE_RNN, CELL_LSTM, CELL_GRU_AFTER, CELL_GRU_BEFORE, CELLS };
@@ -29,17 +30,11 @@ typedef struct {
     uint64_t seed;
 } fnn_rnn_call;
 
-/* Weights as a call has packed them, for later calls with the same weights; one for each way in which calls
- * pack them, which depends on T and B. All zeros in the beginning; `memory` is lent by the runtime. */
-enum { FNN_RNN_WAYS = 4 };
-typedef struct {
-    void *memory;
-    int state;                           /* 0: none, 1: being made by a call, 2: there */
-} fnn_rnn_packed;
+enum { FNN_RNN_WAYS = 4 }; /* in which calls pack the same weights, by T and B */
 
 typedef struct {
     fnn_rnn_call call;
-    fnn_rnn_packed *packed;              /* [FNN_RNN_WAYS] of these weights, or NULL */
+    fnn_packed *packed;                  /* [FNN_RNN_WAYS] of these weights, or NULL */
     void *y;                             /* [T, B, H] contiguous; zeros on entry where lengths are given */
     long y_t, y_b;
     void *c;                             /* [T, B, Hp] dense, or NULL */
