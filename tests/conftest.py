@@ -13,6 +13,7 @@ import pytest
 from cuda_emulator import device as cuda_device
 from device_calls import moved_calls
 from hypothesis import HealthCheck, settings
+from rnn_cases import CELL_OPTIONS
 
 from fastnn import dispatch
 from fastnn.threads import use_num_threads
@@ -132,6 +133,12 @@ def two_backends(request: pytest.FixtureRequest):
 def dtype(request: pytest.FixtureRequest) -> np.dtype:
     """A floating dtype."""
     return np.dtype(request.param)
+
+
+@pytest.fixture(params=sorted(CELL_OPTIONS))
+def cell(request: pytest.FixtureRequest) -> str:
+    """A recurrent cell with its own options, by its name in `CELL_OPTIONS`."""
+    return request.param
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from rnn_cases import CELL_OPTIONS, SMALL, Case, make
-from test_ops_rnn import (
+from rnn_checks import (
     assert_close,
     assert_same_gradients,
     forward,

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 if find_spec("numba") is None:
     pytest.skip("numba is not installed: pip install 'fastnn[test]'", allow_module_level=True)
 
-# file -> which of its tests, and how many at least
+# files -> which of their tests, and how many at least
 QUICK = {
     "test_numba_arrays.py": ("test", 60),
     "test_noise.py": ("numba and not numpys", 10),
@@ -44,7 +44,7 @@ QUICK = {
         "and not (float64 and (agrees or layouts)) and not (agrees and (tanh or relu))",
         80,
     ),
-    "test_ops_rnn.py": (
+    "test_ops_rnn*.py": (
         "numba and ((contract and float32 and (everything or mask_row or bias or T1 or zoneout)) "
         "or (keep_changes and (everything or reverse_lengths)) or (central and all1) "
         "or nothing_is_read or rates_of or missing or (empty and gates) or expected_state "
@@ -67,8 +67,9 @@ def simulated(*command: str, **environment: str) -> subprocess.CompletedProcess[
 
 
 def contract(name: str) -> subprocess.CompletedProcess[str]:
+    files = [str(path) for pattern in name.split() for path in sorted(HERE.glob(pattern))]
     return simulated(
-        *("-m", "pytest", "-p", "no:cacheprovider", "-k", QUICK[name][0], str(HERE / name)),
+        *("-m", "pytest", "-p", "no:cacheprovider", "-k", QUICK[name][0], *files),
         FASTNN_REQUIRE="numba",
     )
 
