@@ -1,7 +1,8 @@
-"""What the tests of the operations share: comparison, gradient checks, and memory layouts."""
+"""What tests of the operations share: comparison, gradient checks, memory layouts, definitions."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -141,3 +142,14 @@ def same_on_every_layout(run: Callable[..., Sequence[Any]], arrays: Sequence[np.
         for one, other in zip(actual, expected, strict=True):
             error = relative_error(one, other)
             assert error <= TOLERANCE[np.dtype(other.dtype)], name
+
+
+def softmax(row: list[float]) -> list[float]:
+    """Of Python floats, by definition."""
+    e = [math.exp(v - max(row)) for v in row]
+    return [v / math.fsum(e) for v in e]
+
+
+def sigmoid(v: float) -> float:
+    """Of a Python float; small values keep their digits."""
+    return 1 / (1 + math.exp(-v)) if v >= 0 else math.exp(v) / (1 + math.exp(v))

@@ -29,7 +29,7 @@ if find_spec("numba") is None:
 QUICK = {
     "test_numba_arrays.py": ("test", 60),
     "test_noise.py": ("numba and not numpys", 10),
-    "test_ops_pointwise.py": (
+    "test_ops_dense.py test_ops_activation.py test_ops_embedding.py test_ops_loss.py": (
         "numba and not (many or sums or softmax_and_cross or labels_of_any) "
         "and not (float64 and (layouts or there or nothing or agrees or limits))",
         200,
