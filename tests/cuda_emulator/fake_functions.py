@@ -1,4 +1,4 @@
-"""NumPy's functions on device arrays of the stand-in, and the operators and methods that are those."""
+"""NumPy's functions on device arrays of the stand-in, and operators and methods that are those."""
 
 from __future__ import annotations
 
