@@ -120,19 +120,23 @@ class Shuffled:
         ]
 
     def __iter__(self) -> Iterator[Data]:
-        order = self.generator.permutation(self.data.size)
+        shuffled = self.generator.permutation(self.data.size)
+        orders = [  # on a device the order is an array there, copied once an epoch
+            shuffled if a is None or buffer is not None else dispatch.asarray_like(shuffled, a)
+            for a, buffer in zip(self.data, self._buffers, strict=True)
+        ]
         for start in range(0, self.data.size, self.batch_size):
-            rows = order[start : start + self.batch_size]
+            rows = slice(start, start + self.batch_size)
             yield Data(
                 *(
-                    None if array is None else _gather(array, rows, buffer)
-                    for array, buffer in zip(self.data, self._buffers, strict=True)
+                    None if array is None else _gather(array, order[rows], buffer)
+                    for array, order, buffer in zip(self.data, orders, self._buffers, strict=True)
                 )
             )
 
 
-def _gather(array: Array, rows: np.ndarray, buffer: np.ndarray | None) -> Array:
+def _gather(array: Array, rows: Array, buffer: np.ndarray | None) -> Array:
     if buffer is None:
-        return array[dispatch.asarray(rows)]
+        return array[rows]
     # "clip" checks no bounds, so NumPy writes straight into the buffer; the rows are in bounds.
     return np.take(array, rows, axis=0, out=buffer[: len(rows)], mode="clip")

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+_HOMES = ("cupy", "fastnn.kernels.numba.")  # modules of such arrays; none is imported here
+
 _current: ContextVar[Deferred | None] = ContextVar("fastnn_deferred", default=None)
 
 
@@ -64,5 +66,5 @@ def put_off(message: str, bad: Any) -> None:
 
 
 def on_device(x: Any) -> bool:
-    """Whether ``x`` is an array whose own arithmetic runs on a device (CuPy's)."""
-    return type(x).__module__.partition(".")[0] == "cupy"
+    """Whether ``x`` is an array whose own arithmetic runs on a device: CuPy's, or ours for Numba."""
+    return type(x).__module__.startswith(_HOMES)

@@ -127,12 +127,17 @@ def asarray(x: Any) -> Any:
     name = get_backend()
     if name == "auto":
         name = _auto_for(x) or "numpy"
-    return load("asarray", name).asarray(x)
+    return _placed(load("asarray", name), x)
+
+
+def _placed(module: ModuleType, x: Any) -> Any:
+    # A backend that owns the host's arrays too has a function that moves them.
+    return getattr(module, "to_device", module.asarray)(x)
 
 
 def asarray_like(x: Any, like: Any) -> Any:
     """``x`` as an array of the backend that owns ``like``."""
-    return load("asarray_like", _auto_name("asarray_like", ("like",), (like,))).asarray(x)
+    return _placed(load("asarray_like", _auto_name("asarray_like", ("like",), (like,))), x)
 
 
 def choose(

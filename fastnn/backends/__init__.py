@@ -11,4 +11,4 @@ MODULES: dict[str, str] = {
     "cupy": "fastnn.backends.cupy_gpu",
     "numba": "fastnn.backends.numba_gpu",
 }
-DEVICES = ("cupy",)  # those that own no array of the host
+DEVICES = ("cupy", "numba")  # where layers and models keep their arrays on the device

@@ -86,6 +86,14 @@ def asarray(x: Any) -> Array:
     return np.asarray(x)
 
 
+def to_device(x: Any) -> Array:
+    """``x`` on the device; what is there stays, and what holds no numbers remains NumPy's."""
+    x = asarray(x)
+    if isinstance(x, np.ndarray) and x.dtype.kind in "fiub":
+        return _family("array").to_device(x)
+    return x
+
+
 def describe() -> dict[str, str]:
     """Facts for ``python -m fastnn info``."""
     from numba import cuda
@@ -380,10 +388,29 @@ def loss_forward(
     y_true: Array, y_pred: Array, spec: LossSpec, sample_weight: Array | None, keep: bool
 ) -> tuple[float, Array | None]:
     host, (y_true, y_pred, sample_weight) = _take(y_true, y_pred, sample_weight)
-    value, grad = _family("loss").forward(
+    found = _family("loss").forward(
         y_true, y_pred, spec.loss, spec.from_logits, spec.delta, sample_weight, keep
     )
-    return value, _give(grad, host)
+    return _give(found, host)
+
+
+def adam_update(
+    weight: Array,
+    gradient: Array,
+    momentum: Array,
+    velocity: Array,
+    largest: Array | None,
+    share_m: float,
+    share_v: float,
+    alpha: float,
+    epsilon: float,
+) -> None:
+    arrays = weight, gradient, momentum, velocity, largest
+    there = [_moved(x) for x in arrays]
+    _family("update").adam(*there, share_m, share_v, alpha, epsilon)
+    for array, moved in zip(arrays, there, strict=True):
+        if isinstance(array, np.ndarray) and array is not gradient:
+            array[...] = moved.get()
 
 
 def random_uniform(shape: tuple[int, ...], seed: int, stream: int, dtype: str) -> Array:

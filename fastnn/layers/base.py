@@ -211,10 +211,7 @@ class Layer(Configurable):
             )
 
     def _cast(self, x: Any) -> Array:
-        if type(x) is np.ndarray:
-            if dispatch.on_device():
-                x = dispatch.asarray(x)
-        elif not hasattr(x, "dtype"):
+        if dispatch.on_device() or not hasattr(x, "dtype"):
             x = dispatch.asarray(x)
         if x.dtype == self._dtype:
             return x

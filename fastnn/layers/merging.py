@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class _Merging(Layer):
     def compute_mask(self, x: Any, mask: Any) -> Array | None:
         """A step counts where it counts in every input."""
         known = [one for one in mask or () if one is not None]
-        return np.logical_and.reduce(known) if known else None
+        return reduce(np.logical_and, known) if known else None
 
 
 class _Elementwise(_Merging):
@@ -142,7 +143,7 @@ class Concatenate(_Merging):
         if self.axis % x[0].ndim != 1 or all(one is None for one in mask or (None,)):
             return super().compute_mask(x, mask)
         pieces = [
-            np.ones(one.shape[:2], bool) if kept is None else kept
+            np.ones_like(one, bool, shape=one.shape[:2]) if kept is None else kept
             for one, kept in zip(x, mask, strict=True)
         ]
         return np.concatenate(pieces, axis=1)

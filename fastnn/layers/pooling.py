@@ -387,10 +387,8 @@ class GlobalAveragePooling1D(_Average, _GlobalPooling):
             weight = weight.astype(x.dtype)
             x = np.where(kept, x, x.dtype.type(0)) * weight
             y, saved = super().forward(x, training, **options)
-        empty = ~kept.any(axis=(1, 2))
-        if empty.any():
-            y[empty] = float("nan")
-        return y, (saved, weight)
+        some = kept.any(axis=(1, 2)).reshape(-1, *(1,) * (y.ndim - 1))
+        return np.where(some, y, y.dtype.type("nan")), (saved, weight)
 
     def vjp(self, dy: Array, saved: Any) -> Array:
         """Gradient of the input."""

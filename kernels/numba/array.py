@@ -3,7 +3,9 @@
 A `DeviceArray` is a flat block of device memory and a layout over it. The layout is a NumPy array
 whose memory is never touched: NumPy's own indexing, transposing and reshaping of it give the shape,
 strides and offset of the view, without a copy and in every detail as for NumPy arrays. Arithmetic
-is by NumPy's ufunc protocol, one compiled kernel for each function.
+is by NumPy's ufunc protocol, one compiled kernel for each function (`ufuncs`), and NumPy's other
+functions by its function protocol (`functions`). What has no kernel is an error: nothing goes to
+the host unasked.
 """
 
 from __future__ import annotations
@@ -30,12 +32,14 @@ class DeviceArray(NDArrayOperatorsMixin):
         Gives shape, dtype and strides; its memory is not touched.
     offset : int
         Of the first element, in elements of ``memory``.
+    base : DeviceArray, optional
+        The array that this one is a view of.
     """
 
-    __slots__ = ("_layout", "_memory", "_offset")
+    __slots__ = ("_layout", "_memory", "_offset", "base")
 
-    def __init__(self, memory, layout, offset=0):
-        self._memory, self._layout, self._offset = memory, layout, offset
+    def __init__(self, memory, layout, offset=0, base=None):
+        self._memory, self._layout, self._offset, self.base = memory, layout, offset, base
 
     shape = property(lambda self: self._layout.shape)
     dtype = property(lambda self: self._layout.dtype)
@@ -47,6 +51,9 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     def __len__(self):
         return len(self._layout)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
 
     def __repr__(self):
         return f"DeviceArray({self.dtype}{list(self.shape)})"
@@ -64,18 +71,27 @@ class DeviceArray(NDArrayOperatorsMixin):
     def _view(self, layout):
         here, there = (a.__array_interface__["data"][0] for a in (self._layout, layout))
         moved = (there - here) // self.dtype.itemsize if layout.size else 0
-        return DeviceArray(self._memory, layout, self._offset + moved)
+        return DeviceArray(self._memory, layout, self._offset + moved, self._root())
+
+    def _root(self):
+        return self if self.base is None else self.base
 
     def __getitem__(self, index):
+        if type(index) is DeviceArray:
+            return _functions().take(self, index, 0)
         index = index if isinstance(index, tuple) else (index,)
         for i in index:
             if not (i is None or i is Ellipsis or isinstance(i, (int, np.integer, slice))):
                 raise TypeError(
                     f"[DeviceArray] an index of {type(i).__name__}; integers, slices, None and ... "
                     "are needed on the device"
+                    " (a DeviceArray of integers alone takes rows)"
                 )
         # With an ellipsis the result is a view even of a single element; nothing is read.
         return self._view(self._layout[index if Ellipsis in index else (*index, Ellipsis)])
+
+    def __setitem__(self, index, value):
+        write(self[index], value)
 
     def transpose(self, *axes):
         return self._view(self._layout.transpose(*axes))
@@ -89,11 +105,27 @@ class DeviceArray(NDArrayOperatorsMixin):
         whole = contiguous(self)
         return whole._view(whole._layout.reshape(*shape))
 
+    def ravel(self):
+        return self.reshape(-1)
+
     def view(self, dtype):
         """The same bytes as another type of the same size."""
         if np.dtype(dtype).itemsize != self.dtype.itemsize:
             raise TypeError(f"[DeviceArray] a view of {self.dtype} as {np.dtype(dtype)}")
-        return DeviceArray(self._memory.view(dtype), self._layout.view(dtype), self._offset)
+        memory, layout = self._memory.view(dtype), self._layout.view(dtype)
+        return DeviceArray(memory, layout, self._offset, self._root())
+
+    def copy(self):
+        """The same elements in C order, in memory of their own."""
+        result = empty(self.shape, self.dtype)
+        write(result, self)
+        return result
+
+    def __deepcopy__(self, memo):
+        return self.copy()
+
+    def __reduce__(self):
+        return to_device, (self.get(),)  # what is pickled goes through the host
 
     # ----------------------------------------------------------------------- to the host and back
 
@@ -132,40 +164,64 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     # ----------------------------------------------------------------------- arithmetic
 
-    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
         from fastnn.kernels.numba import ufuncs
 
         if method != "__call__" or kwargs or not ufuncs.known(ufunc):
-            return NotImplemented
-        return ufuncs.apply(ufunc, inputs)
+            words = ufunc.__name__ + ("" if method == "__call__" else f".{method}")
+            options = f" with {', '.join(kwargs)}" if kwargs else ""
+            raise TypeError(_no_kernel(words + options))
+        return ufuncs.apply(ufunc, inputs, None if out is None else out[0])
 
     def __array_function__(self, function, types, args, kwargs):
-        if function is not np.broadcast_to:
-            return NotImplemented
-        array, shape = args
-        return array._view(np.broadcast_to(array._layout, shape))
+        own = _functions().TABLE.get(function)
+        if own is None:
+            raise TypeError(_no_kernel(function.__name__))
+        return own(*args, **kwargs)
 
     def astype(self, dtype, copy=True):
-        from fastnn.kernels.numba import ufuncs
-
         if np.dtype(dtype) == self.dtype and not copy:
             return self
-        return ufuncs.convert(self, dtype)
+        result = empty(self.shape, dtype)
+        write(result, self)
+        return result
 
-    def any(self):
-        from fastnn.kernels.numba import ufuncs
+    def sum(self, axis=None, dtype=None, keepdims=False):
+        return _reductions().total(self, axis, dtype, keepdims)
 
-        return ufuncs.any_true(self)
+    def mean(self, axis=None, keepdims=False):
+        return _reductions().mean(self, axis, keepdims)
 
-    def min(self):
-        from fastnn.kernels.numba import ufuncs
+    def any(self, axis=None, keepdims=False):
+        return _reductions().reduce("any", self, axis, keepdims)
 
-        return ufuncs.extreme(self, least=True)
+    def all(self, axis=None, keepdims=False):
+        return _reductions().reduce("all", self, axis, keepdims)
 
-    def max(self):
-        from fastnn.kernels.numba import ufuncs
+    def min(self, axis=None, keepdims=False):
+        return _reductions().reduce("min", self, axis, keepdims)
 
-        return ufuncs.extreme(self, least=False)
+    def max(self, axis=None, keepdims=False):
+        return _reductions().reduce("max", self, axis, keepdims)
+
+    def argmax(self, axis=None):
+        return _reductions().argmax(self, axis)
+
+
+def _functions():
+    from fastnn.kernels.numba import functions  # it imports this module
+
+    return functions
+
+
+def _reductions():
+    from fastnn.kernels.numba import reductions  # it imports this module
+
+    return reductions
+
+
+def _no_kernel(name):
+    return f"[DeviceArray] np.{name} has no kernel here; .get(), a NumPy array, is needed"
 
 
 # --------------------------------------------------------------------------- making arrays
@@ -189,12 +245,14 @@ def empty(shape, dtype):
 def zeros(shape, dtype):
     """An array of zeros."""
     array = empty(shape, dtype)
-    _d.spread(_fill_zero, array.size, flat(array))
+    write(array, 0)
     return array
 
 
 def to_device(x):
     """A NumPy array, copied to the device with its axes in the same order in memory."""
+    if not x.dtype.isnative:
+        x = x.astype(x.dtype.newbyteorder("="))
     if not x.size:
         return empty(x.shape, x.dtype)
     axes = _memory_order(x)
@@ -244,6 +302,37 @@ def flat(x):
     return x._memory[x._offset : x._offset + x.size]
 
 
+def write(target, value):
+    """``target[...] = value``, of a device array, a NumPy array or a number."""
+    if isinstance(value, np.ndarray):
+        value = to_device(value)
+    elif hasattr(value, "__cuda_array_interface__") or getattr(value, "__cuda_ndarray__", False):
+        value = wrap(value)
+    if type(value) is DeviceArray and target.dtype == bool != value.dtype:
+        value = value != 0
+    if type(value) is not DeviceArray:
+        source, whole = np.full(1, value, target.dtype)[0], False
+    else:
+        if value.shape != target.shape:
+            value = value._view(np.broadcast_to(value._layout, target.shape))
+        # Elements that are read after they were written: a[1:] = a[:-1].
+        source = flat(value.copy() if overlap(value, target) else contiguous(value))
+        whole = True
+    if target._layout.flags.c_contiguous:
+        _d.spread(_copy if whole else _fill, target.size, source, flat(target))
+        return
+    strides = tuple(s // target.dtype.itemsize for s in target.strides)
+    place = target._memory, target._offset, target.shape, strides
+    _d.spread(_scatter if whole else _fill_places, target.size, source, *place)
+
+
+def overlap(one, other):
+    """Whether two arrays may share memory, unless they are the same elements in the same order."""
+    if one._root() is not other._root():
+        return False
+    return (one._offset, one.shape, one.strides) != (other._offset, other.shape, other.strides)
+
+
 def _memory_order(x):
     """The axes from the one with the largest steps to the one with the smallest."""
     return sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis]))
@@ -288,16 +377,39 @@ def _memory_of(x, low, count, dtype):
 
 
 @_d.kernel
-def _fill_zero(count, out):
+def _fill(count, value, out):
     for i in range(cuda.grid(1), count, cuda.gridsize(1)):
-        out[i] = 0
+        out[i] = value
+
+
+@_d.kernel
+def _copy(count, a, out):
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        out[i] = a[i]
+
+
+@_d.device
+def _place(i, offset, shape, strides):
+    """Where element i, counted in C order, of a strided array is."""
+    for axis in range(len(shape) - 1, -1, -1):
+        offset += i % shape[axis] * strides[axis]
+        i //= shape[axis]
+    return offset
 
 
 @_d.kernel
 def _gather(count, source, offset, shape, strides, out):
     for i in range(cuda.grid(1), count, cuda.gridsize(1)):
-        rest, at = i, offset
-        for axis in range(len(shape) - 1, -1, -1):
-            at += rest % shape[axis] * strides[axis]
-            rest //= shape[axis]
-        out[i] = source[at]
+        out[i] = source[_place(i, offset, shape, strides)]
+
+
+@_d.kernel
+def _scatter(count, source, out, offset, shape, strides):
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        out[_place(i, offset, shape, strides)] = source[i]
+
+
+@_d.kernel
+def _fill_places(count, value, out, offset, shape, strides):
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        out[_place(i, offset, shape, strides)] = value

@@ -35,6 +35,7 @@ _REGISTERS = 65536  # of a multiprocessor, on every card since 2014
 _functions: Any = np if SIMULATED else math
 exp, expm1, log, log1p = _functions.exp, _functions.expm1, _functions.log, _functions.log1p
 tanh, sqrt, isnan = _functions.tanh, _functions.sqrt, _functions.isnan
+sin, cos = _functions.sin, _functions.cos
 erfc = math.erfc
 
 

@@ -1,7 +1,8 @@
 """Embedding: ``y = table[indices]``; backward adds the rows of dy, in order, by index.
 
 Backward sorts the positions by their index, so that the rows of one index lie together and one
-thread a column adds them in the order in which they came: no atomics. The sort merges runs of
+thread a column adds them in the order in which they came: no atomics. An index outside the table
+(which ops refuse, `fit` at the end of an epoch) reads and writes nothing; its row of y is NaN. The sort merges runs of
 doubled width; an item's place is its own plus how many of the other run come before it, so that
 every item finds its place alone, and equal ones keep their order.
 """
@@ -14,12 +15,14 @@ from numba import cuda
 from fastnn.kernels.numba import device as _d
 from fastnn.kernels.numba.array import empty, flat, zeros
 
+_NAN = float("nan")
+
 
 def forward(indices, table):
     """y [..., E]; both in C order."""
-    width = table.shape[1]
+    rows, width = table.shape
     y = empty((*indices.shape, width), table.dtype)
-    _d.spread(_take, y.size, flat(indices), flat(table), width, flat(y))
+    _d.spread(_take, y.size, flat(indices), flat(table), rows, width, flat(y))
     return y
 
 
@@ -35,14 +38,19 @@ def backward(dy, indices, table_shape):
         _d.spread(_merge, count, keys, order, other, run)
         order, other = other, order
         run *= 2
-    _d.spread(_add_runs, count * width, flat(dy), keys, order, width, count, flat(dtable))
+    sizes = table_shape[0], width, count
+    _d.spread(_add_runs, count * width, flat(dy), keys, order, sizes, flat(dtable))
     return dtable
 
 
 @_d.kernel
-def _take(n, indices, table, width, y):
+def _take(n, indices, table, rows, width, y):
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-        y[i] = table[indices[i // width] * width + i % width]
+        row = indices[i // width]
+        if row >= 0 and row < rows:
+            y[i] = table[row * width + i % width]
+        else:
+            y[i] = _NAN
 
 
 @_d.kernel
@@ -71,11 +79,12 @@ def _merge(n, keys, order, merged, run):
 
 
 @_d.kernel
-def _add_runs(n, dy, keys, order, width, count, dtable):
+def _add_runs(n, dy, keys, order, sizes, dtable):
+    rows, width, count = sizes
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         s, column = i // width, i % width
         key = keys[order[s]]
-        if s == 0 or keys[order[s - 1]] != key:
+        if key >= 0 and key < rows and (s == 0 or keys[order[s - 1]] != key):
             total = dy[order[s] * width + column]
             s += 1
             while s < count and keys[order[s]] == key:

@@ -17,6 +17,7 @@ from fastnn.kernels.numba.gemm import column_sums
 from fastnn.kernels.numba.rows import by_rows, row_sum
 from fastnn.kernels.numba.softmax import exp_sum, peak
 
+_NAN = float("nan")
 _EPSILON = 1e-7  # Keras: probabilities are kept this far away from 0 and 1
 _exp, _log, _log1p, _sigmoid = _d.exp, _d.log, _d.log1p, _d.sigmoid
 _maximum, _magnitude = _d.maximum, _d.magnitude
@@ -70,12 +71,12 @@ _ELEMENTS = {
 
 
 def forward(y_true, y_pred, loss, from_logits, delta, weight, keep):
-    """(value, gradient by y_pred or None); arrays in C order, the value waits for the device."""
+    """(value, gradient by y_pred or None); arrays in C order, the value a float64 without axes."""
     columns = y_pred.shape[-1]
     rows = y_pred.size // columns if y_pred.size else 0
     grad = empty(y_pred.shape, y_pred.dtype) if keep else None
     if rows == 0:
-        return 0.0, zeros(y_pred.shape, y_pred.dtype) if keep else None
+        return zeros((), np.float64), zeros(y_pred.shape, y_pred.dtype) if keep else None
     values = flat(empty((rows,), y_pred.dtype))
     function = _kernel(loss, from_logits)
     number = y_pred.dtype.type
@@ -91,9 +92,9 @@ def forward(y_true, y_pred, loss, from_logits, delta, weight, keep):
         number(delta),
         (int(weight is not None), int(keep)),
     )
-    total = flat(empty((1,), np.float64))
-    column_sums(values, rows, 1, (1, 1, 0, 0), total)
-    return float(total.copy_to_host()[0]) / rows, grad
+    value = empty((), np.float64)
+    column_sums(values, rows, 1, (1, 1, 0, 0), flat(value))
+    return np.divide(value, float(rows), out=value), grad
 
 
 def _kernel(loss, from_logits):
@@ -196,6 +197,8 @@ def _over_classes(sparse, from_logits):
             share = w / type(delta)(rows)
             value = sample(r, width, columns, t, p, grad, share, keep, buffer)
             if width and cuda.threadIdx.x == 0:
+                if sparse and (t[r] < 0 or t[r] >= columns):  # found later, by a check put off
+                    value = type(delta)(_NAN)
                 values[r] = value * w
 
     return _d.kernel(apply)

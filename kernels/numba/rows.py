@@ -13,40 +13,33 @@ from fastnn.kernels.numba import device as _d
 _BLOCK = _d.THREADS
 
 
-@_d.device
-def row_sum(value, buffer):
-    """The sum of ``value`` over the lanes of a row, in a fixed order; known to all of them."""
-    lane, lanes = cuda.threadIdx.x, cuda.blockDim.x
-    base = cuda.threadIdx.y * lanes
-    buffer[base + lane] = value
-    cuda.syncthreads()
-    half = lanes // 2
-    while half > 0:
-        if lane < half:
-            buffer[base + lane] += buffer[base + lane + half]
+def fold(combine):
+    """A device function ``(value, buffer)``: the values of a row's lanes, combined in a fixed order.
+
+    All of them know the result.
+    """
+
+    @_d.device
+    def meet(value, buffer):
+        lane, lanes = cuda.threadIdx.x, cuda.blockDim.x
+        base = cuda.threadIdx.y * lanes
+        buffer[base + lane] = value
         cuda.syncthreads()
-        half //= 2
-    total = buffer[base]
-    cuda.syncthreads()
-    return total
+        half = lanes // 2
+        while half > 0:
+            if lane < half:
+                buffer[base + lane] = combine(buffer[base + lane], buffer[base + lane + half])
+            cuda.syncthreads()
+            half //= 2
+        result = buffer[base]
+        cuda.syncthreads()
+        return result
+
+    return meet
 
 
-@_d.device
-def row_max(value, buffer):
-    """The maximum over the lanes of a row; NaN if there is one."""
-    lane, lanes = cuda.threadIdx.x, cuda.blockDim.x
-    base = cuda.threadIdx.y * lanes
-    buffer[base + lane] = value
-    cuda.syncthreads()
-    half = lanes // 2
-    while half > 0:
-        if lane < half:
-            buffer[base + lane] = _d.maximum(buffer[base + lane], buffer[base + lane + half])
-        cuda.syncthreads()
-        half //= 2
-    total = buffer[base]
-    cuda.syncthreads()
-    return total
+row_sum = fold(_d.device(lambda a, b: a + b))
+row_max = fold(_d.maximum)  # NaN if there is one
 
 
 def by_rows(function, rows, columns, first, *args):

@@ -1,4 +1,4 @@
-"""Elementwise arithmetic and the reductions min, max and any of a `DeviceArray`.
+"""Elementwise arithmetic of a `DeviceArray`.
 
 A function of NumPy that stands in the table below becomes a kernel when it is first used. The
 result has the shape and dtype that NumPy gives it.
@@ -6,20 +6,33 @@ result has the shape and dtype that NumPy gives it.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
 from fastnn.kernels.numba import device as _d
-from fastnn.kernels.numba.array import DeviceArray, contiguous, empty, flat, to_device, wrap
+from fastnn.kernels.numba.array import (
+    DeviceArray,
+    contiguous,
+    empty,
+    flat,
+    overlap,
+    to_device,
+    wrap,
+    write,
+)
+
+_exp, _expm1, _log, _log1p, _tanh, _sqrt = _d.exp, _d.expm1, _d.log, _d.log1p, _d.tanh, _d.sqrt
+_sin, _cos = _d.sin, _d.cos
 
 _FUNCTIONS: dict[np.ufunc, Any] = {
     np.add: lambda a, b: a + b,
     np.subtract: lambda a, b: a - b,
     np.multiply: lambda a, b: a * b,
     np.divide: lambda a, b: a / b,
+    np.power: lambda a, b: a**b,
     np.maximum: lambda a, b: a if a > b or a != a else b,
     np.minimum: lambda a, b: a if a < b or a != a else b,
     np.less: lambda a, b: a < b,
@@ -30,122 +43,144 @@ _FUNCTIONS: dict[np.ufunc, Any] = {
     np.not_equal: lambda a, b: a != b,
     np.bitwise_and: lambda a, b: a & b,
     np.bitwise_or: lambda a, b: a | b,
+    np.logical_and: lambda a, b: a != 0 and b != 0,
+    np.logical_or: lambda a, b: a != 0 or b != 0,
+    np.logical_not: lambda a: a == 0,
     np.negative: lambda a: -a,
-    np.sqrt: _d.sqrt,
+    np.positive: lambda a: a,
+    np.absolute: lambda a: abs(a),
+    np.square: lambda a: a * a,
+    np.sqrt: lambda a: _sqrt(a),
+    np.exp: lambda a: _exp(a),
+    np.expm1: lambda a: _expm1(a),
+    np.log: lambda a: _log(a),
+    np.log1p: lambda a: _log1p(a),
+    np.tanh: lambda a: _tanh(a),
+    np.sin: lambda a: _sin(a),
+    np.cos: lambda a: _cos(a),
+    np.isnan: lambda a: a != a,
+    np.sign: lambda a: a if a != a else type(a)((a > 0) - (a < 0)),
 }
 
-_THREADS = _d.THREADS
-_PARTS = 4 if _d.SIMULATED else 128  # blocks of a reduction; the host joins their results
+# An operand is an array as large as the result, one element on the device, or a number.
+_READ = {
+    "array": _d.device(lambda a, i: a[i]),
+    "element": _d.device(lambda a, i: a[0]),
+    "number": _d.device(lambda a, i: a),
+}
 
 
 def known(ufunc):
     """Whether there is a kernel for this function."""
-    return ufunc in _FUNCTIONS
+    return ufunc in _FUNCTIONS or ufunc is np.invert
 
 
-def apply(ufunc, inputs):
-    """``ufunc(*inputs)`` of device arrays, NumPy arrays and numbers, as a DeviceArray."""
-    arrays = [_operand(x) for x in inputs]
-    shape = np.broadcast_shapes(*(getattr(a, "shape", ()) for a in arrays))
-    stand_ins = [np.ones(1, a.dtype) if isinstance(a, DeviceArray) else a for a in arrays]
-    with np.errstate(all="ignore"):
-        dtype = ufunc(*stand_ins).dtype
-    common = np.result_type(*stand_ins)
-    result = empty(shape, dtype)
-    operands = [_ready(a, shape, common) for a in arrays]
-    numbers = tuple(not isinstance(a, DeviceArray) for a in arrays)
-    _d.spread(_elementwise(ufunc, numbers), result.size, *operands, flat(result))
-    return result
+def apply(ufunc, inputs, out=None):
+    """``ufunc(*inputs)`` of device arrays, NumPy arrays and numbers, as a DeviceArray.
+
+    With ``out`` the result is written there; it may be one of the inputs.
+    """
+    operands = [operand(x) for x in inputs]
+    if ufunc is np.invert and all(a.dtype == bool for a in operands):
+        ufunc = np.logical_not
+    *dtypes, dtype = _dtypes(ufunc, tuple(_kind(a) for a in operands))
+    if ufunc not in _FUNCTIONS:
+        raise TypeError(f"[DeviceArray] np.{ufunc.__name__} of {dtype} has no kernel here")
+    return run(_elementwise, ufunc, operands, dtypes, dtype, out)
 
 
-def convert(x, dtype):
-    """A copy in another dtype."""
-    result = empty(x.shape, dtype)
-    _d.spread(_copy, x.size, flat(contiguous(x)), flat(result))
-    return result
+def run(make, function, operands, dtypes, dtype, out=None):
+    """Run a kernel ``(count, *operands, out)`` over operands of these dtypes, broadcast.
+
+    ``make(function, kinds)`` gives the kernel; the kinds are those of `_READ`.
+    """
+    shape = np.broadcast_shapes(*(getattr(a, "shape", ()) for a in operands))
+    if out is not None:
+        if type(out) is not DeviceArray:
+            raise TypeError(f"[DeviceArray] out is a {type(out).__name__}; a DeviceArray is needed")
+        if out.shape != shape or not np.can_cast(dtype, out.dtype, "same_kind"):
+            raise ValueError(
+                f"[DeviceArray] out is {out.dtype} {list(out.shape)}; {dtype} {list(shape)} is "
+                "needed"
+            )
+    ready = [_ready(a, shape, kind) for a, kind in zip(operands, dtypes, strict=True)]
+    straight = (
+        out is not None
+        and out.dtype == dtype
+        and out._layout.flags.c_contiguous
+        and not any(type(a) is DeviceArray and overlap(a, out) for a in operands)
+    )
+    result = out if straight else empty(shape, dtype)
+    kinds = tuple(kind for kind, _ in ready)
+    _d.spread(make(function, kinds), result.size, *(a for _, a in ready), flat(result))
+    if out is None or straight:
+        return result
+    write(out, result)
+    return out
 
 
-def any_true(x):
-    """Whether any element is true; waits for the device."""
-    return bool(x.size) and bool(extreme(x.view(np.uint8), least=False))
-
-
-def extreme(x, least):
-    """The smallest or the largest element as a NumPy scalar; waits for the device."""
-    if x.size == 0:
-        raise ValueError("[DeviceArray] the extreme of an array without elements")
-    parts = empty((_PARTS,), x.dtype)
-    operands = x.size, flat(contiguous(x)), flat(parts)
-    shared = _THREADS * x.dtype.itemsize
-    _d.launch(_reduction(least), _PARTS, _THREADS, *operands, shared=shared)
-    return parts.get().min() if least else parts.get().max()
-
-
-def _operand(x):
-    if isinstance(x, (int, float, np.generic)):
+def operand(x):
+    """An argument of NumPy's as a number or a DeviceArray."""
+    if isinstance(x, (bool, int, float, np.generic)) or type(x) is DeviceArray:
         return x
+    if isinstance(x, (list, tuple)):
+        x = np.asarray(x)
     return to_device(x) if isinstance(x, np.ndarray) else wrap(x)
 
 
+def _kind(a):
+    """What NumPy's rules of dtypes ask of an operand: Python's numbers leave the dtype alone."""
+    return type(a) if type(a) in (int, float) else np.dtype(bool) if a is True or a is False else a.dtype
+
+
+@lru_cache(maxsize=1024)
+def _dtypes(ufunc, kinds):
+    """Of the operands, as the function takes them, and of the result."""
+    return ufunc.resolve_dtypes((*kinds, None))
+
+
 def _ready(a, shape, dtype):
-    """An operand as the kernel takes it: a number, or flat in C order."""
-    if not isinstance(a, DeviceArray):
-        return dtype.type(a)
+    """An operand as the kernel takes it, after its kind."""
+    if type(a) is not DeviceArray:
+        return "number", dtype.type(a)
     if a.dtype != dtype:
-        a = convert(a, dtype)
-    return flat(contiguous(np.broadcast_to(a, shape)))
+        a = a.astype(dtype)
+    if a.size == 1 and shape != a.shape:
+        return "element", flat(contiguous(a))
+    return "array", flat(contiguous(a if a.shape == shape else np.broadcast_to(a, shape)))
 
 
 @cache
-def _elementwise(ufunc, numbers):
-    """The kernel of a function; ``numbers`` says which operands are no arrays."""
-    function = _FUNCTIONS[ufunc] if ufunc is np.sqrt else _d.device(_FUNCTIONS[ufunc])
+def _elementwise(ufunc, kinds):
+    """The kernel of a function."""
+    function = _d.device(_FUNCTIONS[ufunc])
+    read = _READ[kinds[0]]
+    other = _READ[kinds[-1]]
 
     def of_one(n, a, out):
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-            out[i] = function(a[i])
+            out[i] = function(read(a, i))
 
     def of_two(n, a, b, out):
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-            out[i] = function(a[i], b[i])
+            out[i] = function(read(a, i), other(b, i))
 
-    def with_number(n, a, b, out):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-            out[i] = function(a[i], b)
-
-    def of_number(n, a, b, out):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-            out[i] = function(a, b[i])
-
-    kinds = {
-        (False,): of_one,
-        (False, False): of_two,
-        (False, True): with_number,
-        (True, False): of_number,
-    }
-    return _d.kernel(kinds[numbers])
-
-
-@_d.kernel
-def _copy(n, a, out):
-    for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-        out[i] = a[i]
+    return _d.kernel(of_one if len(kinds) == 1 else of_two)
 
 
 @cache
-def _reduction(least):
-    def reduce(n, a, parts):
-        part = cuda.shared.array(0, a.dtype)
-        best = a[0]
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-            if (a[i] < best) == least and a[i] != best:
-                best = a[i]
-        part[cuda.threadIdx.x] = best
-        cuda.syncthreads()
-        if cuda.threadIdx.x == 0:
-            for k in range(1, _THREADS):
-                if (part[k] < best) == least and part[k] != best:
-                    best = part[k]
-            parts[cuda.blockIdx.x] = best
+def _chosen(function, kinds):
+    condition, one, other = (_READ[kind] for kind in kinds)
 
-    return _d.kernel(reduce)
+    def choose(n, c, a, b, out):
+        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+            out[i] = one(a, i) if condition(c, i) else other(b, i)
+
+    return _d.kernel(choose)
+
+
+def where(condition, x, y):
+    """``np.where`` of three arguments."""
+    operands = [operand(a) for a in (condition, x, y)]
+    dtype = np.result_type(*(a if type(a) in (int, float) else a.dtype for a in operands[1:]))
+    return run(_chosen, None, operands, (np.dtype(bool), dtype, dtype), dtype)
