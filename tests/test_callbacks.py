@@ -1,11 +1,13 @@
-"""Callbacks of rates, files and endings; expected values of rates and files are Keras 3's."""
+"""Callbacks: hooks, rates, files, endings, progress; rates and files are expected as in Keras 3."""
 
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
+from small_models import blobs, classifier
 
 import fastnn
 from fastnn import callbacks, layers, optimizers
@@ -251,3 +253,125 @@ def test_history_plot_of_chosen_names(history):
         history.plot(names=["val_loss"])
     with pytest.raises(ValueError, match="epoch are needed"):
         callbacks.History().plot()
+
+
+class Recorder(callbacks.Callback):
+    def __init__(self):
+        self.calls = []
+
+    def on_train_begin(self, logs=None):
+        self.calls.append("train_begin")
+
+    def on_train_end(self, logs=None):
+        self.calls.append("train_end")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.calls.append(f"epoch_begin {epoch}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.calls.append(f"epoch_end {epoch} {sorted(logs)}")
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.calls.append(f"batch_begin {batch}")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls.append(f"batch_end {batch} {sorted(logs)}")
+
+
+def test_hooks_are_called_in_order(rng):
+    x, y = blobs(rng, 20)
+    recorder = Recorder()
+    model = classifier()
+    model.fit(
+        x, y, batch_size=10, epochs=3, initial_epoch=2, callbacks=[recorder], verbose=0,
+        validation_data=(x, y),
+    )  # fmt: skip
+    names = "['accuracy', 'loss']"
+    assert recorder.calls == [
+        "train_begin",
+        "epoch_begin 2",
+        "batch_begin 0",
+        f"batch_end 0 {names}",
+        "batch_begin 1",
+        f"batch_end 1 {names}",
+        "epoch_end 2 ['accuracy', 'loss', 'val_accuracy', 'val_loss']",
+        "train_end",
+    ]
+    assert recorder.model is model and recorder.params["steps"] == 2
+
+
+def play(callback, values, monitor="val_loss"):
+    """Run a callback over epochs with these values; gives the epoch at which it stopped."""
+
+    class Model:
+        stop_training = False
+        epoch = -1
+
+        def get_weights(self):
+            return [self.epoch]
+
+        def set_weights(self, weights):
+            self.restored = weights[0]
+
+    model = Model()
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch, value in enumerate(values):
+        model.epoch = epoch
+        callback.on_epoch_end(epoch, {monitor: value})
+        if model.stop_training:
+            break
+    callback.on_train_end()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "stopped"),
+    [
+        ({}, [3, 2, 2, 1], 2),
+        ({"patience": 2}, [3, 2, 2, 2, 1], 3),
+        ({"patience": 2}, [3, 2, 2, 1, 1, 1], 5),
+        ({"min_delta": 0.5}, [3, 2, 1.8, 1], 2),
+        ({"monitor": "val_accuracy"}, [0.1, 0.2, 0.2], 2),
+        ({"mode": "max"}, [1, 2, 3, 2], 3),
+        ({"start_from_epoch": 2}, [1, 2, 3, 4], 3),
+        ({"baseline": 1.5, "patience": 2}, [3, 2, 1.9, 1.9], 3),
+        ({"patience": 1}, [float("nan"), float("nan"), 1], 1),
+    ],
+)
+def test_early_stopping(options, values, stopped):
+    callback = callbacks.EarlyStopping(**options)
+    play(callback, values, callback.monitor)
+    assert callback.stopped_epoch == stopped
+
+
+def test_early_stopping_restores_the_best():
+    callback = callbacks.EarlyStopping(patience=2, restore_best_weights=True)
+    assert play(callback, [3, 1, 2, 2, 2]).restored == 1
+    assert play(callback, [3, 2, 1]).restored == 2  # also when it never stopped
+
+
+def test_learning_rate_scheduler(rng):
+    x, y = blobs(rng, 20)
+    model = classifier(optimizer=optimizers.SGD(0.5))
+    scheduler = callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5)
+    model.fit(x, y, epochs=3, callbacks=[scheduler], verbose=0)
+    assert model.optimizer.learning_rate == 0.5**4
+
+
+@pytest.mark.parametrize("verbose", ["auto", 1, 2, 0])
+@pytest.mark.parametrize("tqdm", [True, False])
+def test_progress(rng, capsys, monkeypatch, verbose, tqdm):
+    if tqdm:
+        pytest.importorskip("tqdm")
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    x, y = blobs(rng, 20)
+    classifier().fit(x, y, batch_size=10, epochs=2, verbose=verbose)
+    text = capsys.readouterr().out
+    if verbose == 0:
+        assert text == ""
+        return
+    for part in ("Epoch 1/2", "Epoch 2/2", "loss: ", "accuracy: "):
+        assert part in text
+    assert ("batch/s" in text or "s/batch" in text) == (tqdm and verbose != 2)

@@ -164,3 +164,58 @@ def test_rows_that_are_padding_alone(backend, rng):
     assert np.isfinite(model.fit(words, labels, epochs=2, verbose=0).history["loss"]).all()
     empty = model.predict(np.zeros((2, STEPS), int))
     np.testing.assert_array_equal(empty[0], empty[1])
+
+
+def padded(rng):
+    words = rng.integers(1, 7, (4, 6))
+    for row, length in zip(words, (6, 3, 1, 4), strict=True):
+        row[length:] = 0
+    return words
+
+
+@pytest.mark.parametrize("body", ["final", "sequence", "bidirectional"])
+def test_padding_does_not_count(backend, rng, body):
+    """A padded row is what the row alone is, through a stack of recurrent layers."""
+    stack = {
+        "final": [layers.LSTM(4)],
+        "sequence": [layers.LSTM(4, return_sequences=True), layers.Dropout(0.1), layers.GRU(3)],
+        "bidirectional": [
+            layers.Bidirectional(layers.GRU(3, return_sequences=True)),
+            layers.Bidirectional(layers.SimpleRNN(2)),
+        ],
+    }[body]
+    model = fastnn.Sequential([layers.Embedding(7, 5, mask_zero=True), *stack, layers.Dense(2)])
+    words = padded(rng)
+    y = model.predict(words)
+    for row, alone in zip(words, y, strict=True):
+        np.testing.assert_allclose(
+            model.predict(row[row > 0][None])[0], alone, rtol=1e-4, atol=1e-6
+        )
+    gaps = np.zeros((4, 6, 5))
+    gaps[words > 0] = rng.normal(size=(np.count_nonzero(words), 5))
+    masked = fastnn.Sequential([layers.Masking(), layers.LSTM(3)])
+    for row, kept, alone in zip(gaps, words > 0, masked.predict(gaps), strict=True):
+        np.testing.assert_allclose(masked.predict(row[kept][None])[0], alone, rtol=1e-4, atol=1e-6)
+
+
+def test_masked_steps_are_not_in_loss_and_metrics(backend, rng):
+    words = padded(rng)
+    labels = rng.integers(0, 3, words.shape)
+    model = fastnn.Sequential(
+        [
+            layers.Embedding(7, 4, mask_zero=True),
+            layers.LSTM(3, return_sequences=True),
+            layers.Dense(3, "softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    probabilities = model.predict(words)
+    kept = words > 0
+    chosen = np.take_along_axis(probabilities, labels[..., None], -1)[..., 0][kept]
+    loss, accuracy = model.evaluate(words, labels)
+    assert loss == pytest.approx(-np.log(chosen).mean(), rel=1e-4)
+    assert accuracy == np.mean((probabilities.argmax(-1) == labels)[kept])
+    other = np.where(kept, labels, (labels + 1) % 3)
+    assert model.evaluate(words, other) == [loss, accuracy]
+    trained = model.train_on_batch(words, labels)
+    assert trained == [pytest.approx(loss, rel=1e-5), accuracy]
