@@ -6,20 +6,13 @@ Letters: T time steps, B batch, I inputs, H units, G gates (1 simple_rnn, 4 lstm
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from fastnn import dispatch, shapes
-from fastnn.kernels.cells import CELLS, saved_planes
-from fastnn.types import Array, RnnGrads, RnnOutput, RnnSaved, RnnSpec, RnnWeights
+from fastnn import dispatch
+from fastnn.ops.rnn_arguments import checked_backward, checked_forward
+from fastnn.types import Array, RnnGrads, RnnOutput, RnnSaved, RnnWeights
 
 __all__ = ["rnn_backward", "rnn_backward_pair", "rnn_forward", "rnn_forward_pair"]
-
-_FORWARD = "rnn_forward"
-_BACKWARD = "rnn_backward"
-_NAMES = ("x", "kernel", "recurrent_kernel", "bias", "recurrent_bias", "mask", "resets")
 
 
 def rnn_forward(
@@ -113,7 +106,7 @@ def rnn_forward(
     packed weights take V Hp (Hp + Ip). Work areas are kept for later calls (`fastnn.empty_cache`),
     and under `fastnn.constant_weights` the packed weights are.
     """
-    call = _checked(
+    call = checked_forward(
         x,
         weights,
         initial,
@@ -145,7 +138,7 @@ def rnn_forward_pair(first: Mapping[str, Any], second: Mapping[str, Any]) -> tup
     tuple
         What each `rnn_forward` gives.
     """
-    calls = _checked(**first), _checked(**second)
+    calls = checked_forward(**first), checked_forward(**second)
     backend = calls[0].backend
     if backend is calls[1].backend and hasattr(backend, "rnn_forward_pair"):
         found = backend.rnn_forward_pair(*(call[2:] for call in calls))
@@ -155,100 +148,6 @@ def rnn_forward_pair(first: Mapping[str, Any], second: Mapping[str, Any]) -> tup
         with side:
             other = calls[1].result(calls[1].backend.rnn_forward(*calls[1][2:]))
     return one, other
-
-
-class _Call(NamedTuple):
-    """A checked call of `rnn_forward`; from ``x`` on, the backend's arguments."""
-
-    name: str
-    backend: ModuleType
-    x: Array
-    weights: RnnWeights
-    initial: Any
-    spec: RnnSpec
-    keep: str | None
-
-    def result(self, found: tuple[RnnOutput, Any, Any]) -> tuple[RnnOutput, RnnSaved | None]:
-        output, c, gates = found
-        if self.keep is None:
-            return output, None
-        saved = RnnSaved(
-            self.name, self.spec, self.keep, self.x, self.weights, self.initial, output.y, c, gates
-        )
-        return output, saved
-
-
-def _checked(
-    x: Array,
-    weights: RnnWeights,
-    initial: Any = None,
-    *,
-    cell: str,
-    activation: str = "tanh",
-    reset_after: bool = True,
-    reverse: bool = False,
-    lengths: Any = None,
-    mask: Array | None = None,
-    resets: Array | None = None,
-    recurrent_dropout: float | None = None,
-    zoneout: float | tuple[float, float] | None = None,
-    seed: int | None = None,
-    keep: str | None = "gates",
-) -> _Call:
-    if type(weights) is not RnnWeights:
-        raise TypeError(
-            f"[{_FORWARD}] weights is a {type(weights).__name__}; "
-            "RnnWeights(kernel, recurrent_kernel, bias, recurrent_bias) is needed"
-        )
-    name, backend = dispatch.choose(
-        _FORWARD, _NAMES, (x, *weights[:2]), (*weights[2:], mask, resets)
-    )
-    if not isinstance(cell, str) or cell not in CELLS:
-        shapes.check_choice(_FORWARD, "cell", cell, tuple(CELLS))
-    kind = CELLS[cell]
-    if not isinstance(activation, str) or activation not in kind.activations:
-        shapes.check_choice(_FORWARD, f"activation of {cell}", activation, kind.activations)
-    shapes.check_choice(_FORWARD, "keep", keep, ("gates", "states", None))
-    reset_after = shapes.flag(_FORWARD, "reset_after", reset_after)
-    reverse = shapes.flag(_FORWARD, "reverse", reverse)
-    shapes.check_floating(_FORWARD, "x", x)
-    shapes.check_rank(_FORWARD, "x", x, "T B I")
-    shapes.check_nonempty(_FORWARD, "x", x, 2)
-    T, B = x.shape[:2]
-    H = _check_weights(x, weights, cell, kind.gates)
-    shapes.check_elements(
-        _FORWARD, "gates", (T, B, max(kind.gates, saved_planes(cell, reset_after)), H)
-    )
-    if initial is not None:
-        initial = _check_initial(backend, initial, kind.states, x, (B, H))
-    if lengths is not None:
-        lengths = _checked_lengths(backend, lengths, T, B)
-    if mask is not None:
-        _check_flags("mask", mask, (T, B))
-    if resets is not None:
-        _check_flags("resets", resets, (T, B))
-    if seed is not None:
-        seed = shapes.seed_number(_FORWARD, seed)
-    dropout_rate = 0.0
-    if recurrent_dropout is not None:
-        dropout_rate = shapes.rate_number(_FORWARD, "recurrent_dropout", recurrent_dropout)
-    zoneout_rates = (0.0, 0.0) if zoneout is None else _zoneout_rates(zoneout, cell, kind.states)
-    if seed is None:
-        _check_seedless(dropout_rate, zoneout_rates, keep)
-
-    spec = RnnSpec(
-        cell,
-        activation,
-        reset_after,
-        reverse,
-        lengths,
-        mask,
-        resets,
-        dropout_rate,
-        zoneout_rates,
-        seed,
-    )
-    return _Call(name, backend, x, weights, initial, spec, keep)
 
 
 def rnn_backward(d_output: RnnOutput, saved: RnnSaved, *, need_dx: bool = True) -> RnnGrads:
@@ -292,7 +191,7 @@ def rnn_backward(d_output: RnnOutput, saved: RnnSaved, *, need_dx: bool = True) 
 
     more. Gradients of gates for all T are never held.
     """
-    return _checked_backward(d_output, saved).rnn_backward(d_output, saved, need_dx)
+    return checked_backward(d_output, saved).rnn_backward(d_output, saved, need_dx)
 
 
 def rnn_backward_pair(
@@ -311,7 +210,7 @@ def rnn_backward_pair(
     -------
     tuple of RnnGrads
     """
-    backend, other = _checked_backward(*first), _checked_backward(*second)
+    backend, other = checked_backward(*first), checked_backward(*second)
     if backend is other and hasattr(backend, "rnn_backward_pair"):
         return backend.rnn_backward_pair((*first, need_dx), (*second, need_dx))
     with dispatch.side_by_side(first[1].y) as side:
@@ -319,193 +218,3 @@ def rnn_backward_pair(
         with side:
             more = other.rnn_backward(*second, need_dx)
     return grads, more
-
-
-def _checked_backward(d_output: RnnOutput, saved: RnnSaved) -> ModuleType:
-    """The backend that runs it."""
-    shapes.check_saved(_BACKWARD, saved, RnnSaved)
-    if type(d_output) is not RnnOutput:
-        raise TypeError(
-            f"[{_BACKWARD}] d_output is a {type(d_output).__name__}; "
-            "RnnOutput(y, final, states) of gradients is needed, None where there is none"
-        )
-    backend = dispatch.load(_BACKWARD, saved.backend)
-    y = saved.y
-    states = CELLS[saved.spec.cell].states
-    if d_output.y is not None:
-        _check_field(backend, "y", d_output.y, y.shape, y.dtype)
-    if d_output.final is not None:
-        _check_state_field(backend, "final", d_output.final, states, y.shape[1:], y.dtype)
-    if d_output.states is not None:
-        _check_state_field(backend, "states", d_output.states, states, y.shape, y.dtype)
-    return backend
-
-
-# --------------------------------------------------------------------------- checks
-
-
-def _check_weights(x: Array, weights: RnnWeights, cell: str, gates: int) -> int:
-    """H, once the weights are known to fit x and each other."""
-    I = x.shape[2]
-    kernel, recurrent, bias, recurrent_bias = weights
-    if (
-        recurrent.ndim != 2
-        or recurrent.shape[1] != gates * recurrent.shape[0]
-        or not recurrent.size
-    ):
-        raise ValueError(
-            f"[{_FORWARD}] {shapes.given('recurrent_kernel', recurrent)}; "
-            f"[H, {gates}*H] with H of at least 1 is needed for {cell}"
-        )
-    H = recurrent.shape[0]
-    columns = gates * H
-    if kernel.shape != (I, columns):
-        raise ValueError(
-            f"[{_FORWARD}] {shapes.given('kernel', kernel)}; [{I}, {columns}] is needed "
-            f"for {cell}, x {list(x.shape)} and recurrent_kernel {list(recurrent.shape)}"
-        )
-    dtype = x.dtype
-    if kernel.dtype != dtype:
-        shapes.check_same_dtype(_FORWARD, "x", x, "kernel", kernel)
-    if recurrent.dtype != dtype:
-        shapes.check_same_dtype(_FORWARD, "x", x, "recurrent_kernel", recurrent)
-    if bias is not None:
-        _check_array("bias", bias, (columns,), x)
-    if recurrent_bias is not None:
-        _check_array("recurrent_bias", recurrent_bias, (columns,), x)
-    return H
-
-
-def _check_array(name: str, a: Array, shape: tuple[int, ...], x: Array) -> None:
-    shapes.check_same_dtype(_FORWARD, "x", x, name, a)
-    shapes.check_shape(_FORWARD, name, a, shape)
-    dispatch.check_aligned(_FORWARD, name, a)
-
-
-def _check_initial(
-    backend: ModuleType, initial: Any, states: tuple[str, ...], x: Array, shape: tuple[int, int]
-) -> Any:
-    """The initial state, a list of states turned into the tuple."""
-    if len(states) == 1:
-        parts = (initial,)
-    elif isinstance(initial, (tuple, list)) and len(initial) == len(states):
-        parts = initial = tuple(initial)
-    else:
-        raise TypeError(
-            f"[{_FORWARD}] initial is {_in_words(initial)}; "
-            f"the pair ({', '.join(states)}) of arrays {list(shape)} is needed"
-        )
-    for state, part in zip(states, parts, strict=True):
-        name = "initial" if len(states) == 1 else f"initial {state}"
-        if not backend.owns(part):
-            raise TypeError(
-                f"[{_FORWARD}] {name} is {_in_words(part)}; an array {list(shape)} is needed"
-            )
-        _check_array(name, part, shape, x)
-    return initial
-
-
-def _checked_lengths(backend: ModuleType, lengths: Any, T: int, B: int) -> Array | None:
-    """Lengths as int64 [B], or None if all are T."""
-    if not backend.owns(lengths):
-        try:
-            # No dtype for the empty list: NumPy would call it floating.
-            lengths = np.asarray(lengths, None if len(lengths) else np.int64)
-        except (TypeError, ValueError):
-            raise TypeError(
-                f"[{_FORWARD}] lengths is {_in_words(lengths)}; {B} integers are needed"
-            ) from None
-    # What is on the host is looked at there: a device need not be waited for.
-    shapes.check_integer(_FORWARD, "lengths", lengths)
-    shapes.check_shape(_FORWARD, "lengths", lengths, (B,))
-    dispatch.check_aligned(_FORWARD, "lengths", lengths)
-    if B == 0:
-        return None
-    least, most = int(lengths.min()), int(lengths.max())
-    if least < 0 or most > T:
-        raise ValueError(
-            f"[{_FORWARD}] lengths reach from {least} to {most}; 0 to T = {T} is needed"
-        )
-    return None if least == T else backend.asarray(lengths.astype(np.int64, copy=False))
-
-
-def _check_flags(name: str, flags: Array, shape: tuple[int, int]) -> None:
-    if flags.dtype != np.bool_:
-        raise TypeError(f"[{_FORWARD}] {shapes.given(name, flags)}; bool is needed")
-    shapes.check_shape(_FORWARD, name, flags, shape)
-
-
-def _zoneout_rates(zoneout: Any, cell: str, states: tuple[str, ...]) -> tuple[float, float]:
-    if isinstance(zoneout, (tuple, list)):
-        if len(zoneout) != 2:
-            raise ValueError(
-                f"[{_FORWARD}] zoneout is {shapes.words(zoneout)}; a rate or a pair of rates "
-                "(h, c) is needed"
-            )
-        rates = (
-            shapes.rate_number(_FORWARD, "zoneout of h", zoneout[0]),
-            shapes.rate_number(_FORWARD, "zoneout of c", zoneout[1]),
-        )
-        if rates[1] and "c" not in states:
-            raise ValueError(
-                f"[{_FORWARD}] zoneout of c is {rates[1]}; 0 is needed, {cell} has no c"
-            )
-        return rates
-    rate = shapes.rate_number(_FORWARD, "zoneout", zoneout)
-    return (rate, rate if "c" in states else 0.0)
-
-
-def _check_seedless(dropout_rate: float, zoneout: tuple[float, float], keep: str | None) -> None:
-    if dropout_rate:
-        raise ValueError(
-            f"[{_FORWARD}] recurrent_dropout is {dropout_rate} and seed is None; a seed is needed "
-            "(for inference leave recurrent_dropout out)"
-        )
-    if keep is not None and (zoneout[0] or zoneout[1]):
-        raise ValueError(
-            f"[{_FORWARD}] zoneout is {zoneout} and seed is None; a seed is needed, "
-            "or keep=None for inference"
-        )
-
-
-def _check_field(
-    backend: ModuleType, name: str, d: Any, shape: tuple[int, ...], dtype: Any
-) -> None:
-    if not backend.owns(d):
-        raise TypeError(
-            f"[{_BACKWARD}] d_output.{name} is {_in_words(d)}; an array {list(shape)} is needed"
-        )
-    if d.shape != shape or d.dtype != dtype:
-        raise (ValueError if d.shape != shape else TypeError)(
-            f"[{_BACKWARD}] {shapes.given(f'd_output.{name}', d)}; {dtype} {list(shape)} is needed"
-        )
-    dispatch.check_aligned(_BACKWARD, f"d_output.{name}", d)
-
-
-def _check_state_field(
-    backend: ModuleType,
-    name: str,
-    d: Any,
-    states: tuple[str, ...],
-    shape: tuple[int, ...],
-    dtype: Any,
-) -> None:
-    if len(states) == 1:
-        _check_field(backend, name, d, shape, dtype)
-        return
-    if not isinstance(d, (tuple, list)) or len(d) != len(states):
-        raise TypeError(
-            f"[{_BACKWARD}] d_output.{name} is {_in_words(d)}; "
-            f"the pair ({', '.join(states)}) of arrays {list(shape)} or None is needed"
-        )
-    for state, part in zip(states, d, strict=True):
-        if part is not None:
-            _check_field(backend, f"{name} {state}", part, shape, dtype)
-
-
-def _in_words(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        return f"a {type(value).__name__} of {len(value)}"
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"an array {value.dtype} {list(value.shape)}"
-    return f"a {type(value).__name__}"
