@@ -15,7 +15,7 @@ import numpy as np
 from fastnn.arrays import to_numpy
 from fastnn.batches import Data
 from fastnn.layers.base import Layer
-from fastnn.layers.recurrent import RecurrentLayer
+from fastnn.layers.recurrent_base import RecurrentLayer
 
 Array = Any
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn import ops, shapes
 from fastnn.layers.base import Array, Layer, Shape
-from fastnn.layers.recurrent import RecurrentLayer
+from fastnn.layers.recurrent_base import RecurrentLayer
 from fastnn.layers.steps import both
 from fastnn.registry import deserialize, layer_table
 
