@@ -134,7 +134,8 @@ class BuildExt(build_ext):
 
 
 os.chdir(HERE)
-extensions = [extension("runtime", [f"{CPU}/runtime.c", f"{CPU}/work_area.c"])]
+RUNTIME = ["runtime.c", "isa.c", "work_area.c"]
+extensions = [extension("runtime", [f"{CPU}/{name}" for name in RUNTIME])]
 extensions += [extension(family, write_stubs(family)) for family in FAMILIES]
 
 setup(

@@ -1,4 +1,4 @@
-"""The ISA, the threads and the memory of the CPU kernels (runtime.c, work_area.c)."""
+"""The ISA, the threads and the memory of the CPU kernels (isa.c, runtime.c, work_area.c)."""
 
 import os
 

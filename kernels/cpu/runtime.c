@@ -1,4 +1,4 @@
-/* The one thread pool of fastnn, and which vector instructions this machine offers.
+/* The one thread pool of fastnn.
  *
  * The pool is a static record; there is no allocation and no lock that anyone waits for.
  *
@@ -8,74 +8,17 @@
  *             left withdraws the free seats and never waits for a worker that has not woken yet.
  *   doorbell  changes with each job; workers wait on it.
  *
- * Waiting is spinning for a while, then sleeping in the kernel. Spinning pays because a sleeper on
- * an idle core takes long to wake (70 us were measured in a virtual machine); sleeping in the end
- * leaves the core to a busy neighbour, or to the very thread that is waited for.
+ * How they wait: event.h.
  */
 #define _GNU_SOURCE
 #include "runtime_private.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdalign.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <time.h>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-#if defined(__linux__)
-#include <limits.h>
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
-/* ---------------------------------------------------------------- the machine */
-
-/* The tile unit is there, and the system lets this process use it: the larger state of its threads must
- * be asked for once. GCC compiles for it from version 11 on. */
-static int may_use_amx(void)
-{
-#if defined(__x86_64__) && defined(__linux__) && __GNUC__ >= 11
-    enum { ARCH_REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18, AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24 };
-    static atomic_int known; /* 0: not asked, else 1 + answer */
-    unsigned a, b, c, d;
-    if (!known) {
-        int there = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & AMX_BF16) && (d & AMX_TILE);
-        known = 1 + (there && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0);
-    }
-    return known - 1;
-#else
-    return 0;
-#endif
-}
-
-/* These checks include the operating system's support for the wide registers. */
-int fnn_best_isa(void)
-{
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return FNN_BASE;
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512dq") ||
-        !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl"))
-        return FNN_AVX2;
-    return may_use_amx() ? FNN_AMX : FNN_AVX512;
-#else
-    return FNN_BASE;
-#endif
-}
-
-static inline void cpu_pause(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("isb" ::: "memory"); /* `yield` is a no-op on most cores */
-#endif
-}
+#include "event.h"
 
 /* Denormal operands cost up to 100 times a normal one, and vanishing gradients are full of them.
  * Gives the mode from before, for `restore_mode`. */
@@ -104,118 +47,6 @@ static inline void restore_mode(uint64_t before)
 #else
     (void)before;
 #endif
-}
-
-static int64_t clock_ns(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-static int64_t wall_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
-static int64_t cpu_ns(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
-
-/* A thread that was woken on the CPU of the thread that woke it adds nothing there: they take turns of
- * milliseconds, and Linux was seen to leave them together for 50 ms while a process of low priority had the
- * other CPU. So the woken one goes elsewhere: a worker before it takes a seat, others after the sleep. */
-#if defined(__linux__)
-static int this_cpu(void) { return sched_getcpu(); }
-
-static void leave_cpu(int cpu)
-{
-    cpu_set_t all, others;
-    if (cpu < 0 || sched_getaffinity(0, sizeof all, &all)) return;
-    others = all;
-    CPU_CLR(cpu, &others);
-    if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others)) sched_setaffinity(0, sizeof all, &all);
-}
-#else
-static int this_cpu(void) { return -1; }
-static void leave_cpu(int cpu) { (void)cpu; }
-#endif
-
-/* ---------------------------------------------------------------- events */
-
-/* A word that some thread changes and others wait for. */
-typedef struct {
-    alignas(64) atomic_uint word;
-    atomic_int sleepers;
-    atomic_int cpu; /* of the thread that woke them last */
-} event;
-
-#if defined(__linux__)
-
-static void sleep_while(event *e, unsigned seen)
-{
-    syscall(SYS_futex, &e->word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
-}
-
-static void wake(event *e, int count)
-{
-    syscall(SYS_futex, &e->word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
-}
-
-static void reset_sleep(void) {}
-
-#else
-
-static pthread_mutex_t sleep_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t sleep_condition = PTHREAD_COND_INITIALIZER;
-
-static void sleep_while(event *e, unsigned seen)
-{
-    pthread_mutex_lock(&sleep_mutex);
-    while (atomic_load(&e->word) == seen) pthread_cond_wait(&sleep_condition, &sleep_mutex);
-    pthread_mutex_unlock(&sleep_mutex);
-}
-
-static void wake(event *e, int count)
-{
-    (void)e, (void)count;
-    pthread_mutex_lock(&sleep_mutex);
-    pthread_cond_broadcast(&sleep_condition);
-    pthread_mutex_unlock(&sleep_mutex);
-}
-
-static void reset_sleep(void)
-{
-    pthread_mutex_init(&sleep_mutex, NULL);
-    pthread_cond_init(&sleep_condition, NULL);
-}
-
-#endif
-
-/* Returns when the word is no longer `seen`. */
-static void event_wait(event *e, unsigned seen, int64_t spin)
-{
-    if (spin > 0) {
-        int64_t end = wall_ns() + spin;
-        do {
-            for (int i = 0; i < 16; i++) {
-                if (atomic_load_explicit(&e->word, memory_order_acquire) != seen) return;
-                cpu_pause();
-            }
-        } while (wall_ns() < end);
-    }
-    int slept = 0;
-    for (; atomic_load(&e->word) == seen; slept = 1) {
-        atomic_fetch_add(&e->sleepers, 1);
-        sleep_while(e, seen);
-        atomic_fetch_sub(&e->sleepers, 1);
-    }
-    if (!slept || spin <= 0) return; /* in a crowd there is no better place */
-    int cpu = this_cpu();
-    if (cpu == atomic_load_explicit(&e->cpu, memory_order_relaxed)) leave_cpu(cpu);
-}
-
-/* After the word was changed by a sequentially consistent operation: a waiter has counted itself as
- * a sleeper before the kernel compares the word, so either we see it here or it sees the change. */
-static void event_wake(event *e, int count)
-{
-    if (atomic_load(&e->sleepers) <= 0) return;
-    atomic_store_explicit(&e->cpu, this_cpu(), memory_order_relaxed);
-    wake(e, count);
 }
 
 /* ---------------------------------------------------------------- the pool */

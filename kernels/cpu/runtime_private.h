@@ -1,4 +1,4 @@
-/* What `_runtime` alone calls: see runtime.c. */
+/* What `_runtime` alone calls. */
 #ifndef FNN_RUNTIME_PRIVATE_H
 #define FNN_RUNTIME_PRIVATE_H
 
@@ -18,7 +18,7 @@ void *fnn_array_calloc(void *context, size_t count, size_t size);
 void *fnn_array_realloc(void *context, void *memory, size_t size);
 void fnn_array_free(void *context, void *memory, size_t size);
 
-/* The best ISA of this machine, and the one that kernels are told to use. */
+/* The best ISA of this machine (isa.c), and the one that kernels are told to use. */
 int fnn_best_isa(void);
 void fnn_set_isa(int isa);
 
