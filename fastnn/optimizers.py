@@ -12,6 +12,7 @@ from fastnn.arrays import assign, to_numpy
 from fastnn.deferred import on_device
 from fastnn.ops.update import adam_update
 from fastnn.registry import Config, Configurable, Table, callable_name
+from fastnn.types import AdamStep
 
 Array = Any
 
@@ -425,17 +426,9 @@ class Adam(Optimizer):
         known = type(self).update is Adam.update  # a subclass may have a formula of its own
         alpha, share_m, share_v = self._factors(rate)
         largest = slots[2] if self.amsgrad else None
-        if not known or not adam_update(
-            weight,
-            gradient,
-            slots[0],
-            slots[1],
-            largest,
-            share_m=share_m,
-            share_v=share_v,
-            alpha=alpha,
-            epsilon=self.epsilon,
-        ):
+        arrays = weight, gradient, slots[0], slots[1], largest
+        step = AdamStep(*arrays, share_m, share_v, alpha, self.epsilon)
+        if not known or not adam_update(step):
             super()._update_array(weight, gradient, slots, scratch, rate)
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "ActivationSaved",
+    "AdamStep",
     "Array",
     "ConvGrads",
     "ConvSaved",
@@ -254,6 +255,24 @@ class DropoutSaved(NamedTuple):
 
     def __repr__(self) -> str:
         return _brief(self)
+
+
+class AdamStep(NamedTuple):
+    """One step of Adam in place: ``weight``, ``momentum``, ``velocity`` and ``largest`` change.
+
+    ``m += (g - m) share_m``, ``v += (g^2 - v) share_v``, ``w -= alpha m / (sqrt(v) + epsilon)``;
+    with ``largest`` (amsgrad) the largest v so far takes v's place.
+    """
+
+    weight: Array  # and all others of its shape
+    gradient: Array
+    momentum: Array
+    velocity: Array
+    largest: Array | None
+    share_m: float  # 1 - beta_1
+    share_v: float  # 1 - beta_2
+    alpha: float
+    epsilon: float
 
 
 class LossSpec(NamedTuple):

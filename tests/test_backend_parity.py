@@ -18,10 +18,7 @@ OPTIONAL = {
     **{name: ["first", "second"] for name in ("rnn_forward_pair", "rnn_backward_pair")},
     "to_device": ["x"],
     "dense_backward_into": ["dy", "saved", "need_dx", "out"],
-    "adam_update": [
-        *("weight", "gradient", "momentum", "velocity", "largest"),
-        *("share_m", "share_v", "alpha", "epsilon"),
-    ],
+    "adam_update": ["step"],
 }
 BARE = {"unavailable", "owns", "describe"}  # what a backend without kernels has too
 

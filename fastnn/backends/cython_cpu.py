@@ -10,6 +10,7 @@ import numpy as np
 from fastnn.backends import constant
 from fastnn.types import (
     ActivationSaved,
+    AdamStep,
     Array,
     ConvGrads,
     ConvSaved,
@@ -215,20 +216,8 @@ def loss_forward(
     )
 
 
-def adam_update(
-    weight: Array,
-    gradient: Array,
-    momentum: Array,
-    velocity: Array,
-    largest: Array | None,
-    share_m: float,
-    share_v: float,
-    alpha: float,
-    epsilon: float,
-) -> None:
-    _pointwise.adam_update(
-        weight, gradient, momentum, velocity, largest, share_m, share_v, alpha, epsilon
-    )
+def adam_update(step: AdamStep) -> None:
+    _pointwise.adam_update(*step)
 
 
 def random_uniform(shape: tuple[int, ...], seed: int, stream: int, dtype: str) -> Array:

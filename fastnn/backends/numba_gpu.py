@@ -19,6 +19,7 @@ import numpy as np
 from fastnn.backends import cuda_probe
 from fastnn.types import (
     ActivationSaved,
+    AdamStep,
     Array,
     ConvGrads,
     ConvSaved,
@@ -394,22 +395,12 @@ def loss_forward(
     return _give(found, host)
 
 
-def adam_update(
-    weight: Array,
-    gradient: Array,
-    momentum: Array,
-    velocity: Array,
-    largest: Array | None,
-    share_m: float,
-    share_v: float,
-    alpha: float,
-    epsilon: float,
-) -> None:
-    arrays = weight, gradient, momentum, velocity, largest
+def adam_update(step: AdamStep) -> None:
+    arrays = step[:5]
     there = [_moved(x) for x in arrays]
-    _family("update").adam(*there, share_m, share_v, alpha, epsilon)
+    _family("update").adam(*there, *step[5:])
     for array, moved in zip(arrays, there, strict=True):
-        if isinstance(array, np.ndarray) and array is not gradient:
+        if isinstance(array, np.ndarray) and array is not step.gradient:
             array[...] = moved.get()
 
 

@@ -5,41 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import dispatch
-from fastnn.types import Array
+from fastnn.types import AdamStep
 
 __all__ = ["adam_update"]
 
 
-def adam_update(
-    weight: Array,
-    gradient: Array,
-    momentum: Array,
-    velocity: Array,
-    largest: Array | None,
-    *,
-    share_m: float,
-    share_v: float,
-    alpha: float,
-    epsilon: float,
-) -> bool:
-    """One step of Adam: ``weight``, ``momentum``, ``velocity`` and ``largest`` are changed.
-
-    ``m += (g - m) share_m``, ``v += (g^2 - v) share_v``, ``w -= alpha m / (sqrt(v) + epsilon)``;
-    with ``largest`` (amsgrad) the largest v so far takes v's place.
+def adam_update(step: AdamStep) -> bool:
+    """Make the step, where the weight's backend has a kernel for such arrays.
 
     Parameters
     ----------
-    weight, gradient, momentum, velocity : ndarray, of one shape
-    largest : ndarray or None
-    share_m, share_v : float
-        ``1 - beta_1``, ``1 - beta_2``.
-    alpha, epsilon : float
+    step : AdamStep
 
     Returns
     -------
     bool
         False where the backend has no kernel, or not one for such arrays; then nothing is changed.
     """
+    weight, gradient, momentum, velocity, largest, *_ = step
     changed = (
         [weight, momentum, velocity] if largest is None else [weight, momentum, velocity, largest]
     )
@@ -56,5 +39,5 @@ def adam_update(
     kernel = getattr(module, "adam_update", None)
     if module is None or kernel is None or not all(map(module.owns, (gradient, *changed))):
         return False
-    kernel(weight, gradient, momentum, velocity, largest, share_m, share_v, alpha, epsilon)
+    kernel(step)
     return True
