@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from conv_rounding import check_forward, check_gradients
 from helpers import relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,6 @@ from fastnn import use_backend
 from fastnn.kernels.cpu import _conv, _runtime
 from fastnn.types import Window
 
-FLAT = ((0, 0), (0, 0))
 isa_of = pytest.mark.parametrize("isa", _runtime.isas())
 
 
@@ -31,73 +31,23 @@ def _restored() -> Iterator[None]:
     _conv._set_winograd(os.environ.get("FASTNN_WINOGRAD", "1") != "0")
 
 
-def plain_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a [.., K] times b [K, ..] in a's dtype, one product after the other."""
-    total = np.zeros((a.shape[0], b.shape[1]), a.dtype)
-    for k in range(a.shape[1]):
-        total += a[:, k, None] * b[k]
-    return total
-
-
-def patches_of(x: np.ndarray, stride: int) -> np.ndarray:
-    """[pixels, 3 * 3 * C] of a 3x3 convolution without padding."""
-    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))
-    windows = windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
-    return windows.reshape(-1, 9 * x.shape[3])
-
-
-def assert_below(found: np.ndarray, plain: np.ndarray, exact: np.ndarray) -> None:
-    """In the mean of squares and in the largest, the error is at most that of the plain sum."""
-    error, bound = np.abs(found - exact), np.abs(plain - exact)
-    assert np.sqrt((error**2).mean()) <= np.sqrt((bound**2).mean())
-    assert error.max() <= bound.max()
-
-
 @isa_of
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("inputs", [16, 64, 256])
 @pytest.mark.parametrize(("mean", "kernel_mean"), [(0, 0), (100, 0), (100, 1), (1e4, 0)])
 def test_forward_rounds_less_than_a_plain_sum(isa, stride, inputs, mean, kernel_mean):
-    rng = np.random.default_rng(1)
-    size = 8 if stride == 1 else 13
-    x = (rng.standard_normal((2, size, size, inputs)) + mean).astype(np.float32)
-    kernel = (rng.standard_normal((3, 3, inputs, 16)) + kernel_mean).astype(np.float32)
     _runtime._set_isa(isa)
     _conv._set_engine("winograd")
-    window = Window((3, 3), (stride, stride), FLAT, (1, 1))
-    y = _conv.forward(x, kernel, None, window, 1, "channels_last", None)
-    patches, flat = patches_of(x, stride), kernel.reshape(-1, 16)
-    exact = patches.astype(np.float64) @ flat.astype(np.float64)
-    assert_below(y.reshape(exact.shape), plain_products(patches, flat), exact)
+    check_forward(8 if stride == 1 else 13, inputs, 16, stride, mean, kernel_mean)
 
 
 @isa_of
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("mean", "dy_mean"), [(0, 0), (100, 0), (100, 1)])
 def test_gradients_round_less_than_a_plain_sum(isa, stride, mean, dy_mean):
-    rng = np.random.default_rng(2)
-    size, inputs, outputs = 17, 20, 16 * stride  # the least that it is chosen for
-    out = (size - 3) // stride + 1
-    x = (rng.standard_normal((2, size, size, inputs)) + mean).astype(np.float32)
-    kernel = rng.standard_normal((3, 3, inputs, outputs)).astype(np.float32)
-    dy = (rng.standard_normal((2, out, out, outputs)) + dy_mean).astype(np.float32)
     _runtime._set_isa(isa)
     _conv._set_engine("winograd")
-    window = Window((3, 3), (stride, stride), FLAT, (1, 1))
-    common = (window, 1, "channels_last", None, True, True)
-    dx, dkernel, dbias = _conv.backward(dy, x, kernel, dy, *common)
-    flat = dy.reshape(-1, outputs)
-    across = np.ascontiguousarray(patches_of(x, stride).T)
-    exact = across.astype(np.float64) @ flat.astype(np.float64)
-    assert_below(dkernel.reshape(exact.shape), plain_products(across, flat), exact)
-    assert relative_error(dbias, flat.astype(np.float64).sum(0)) <= 1e-6
-    # dx is the convolution of dy, with zeros between and around it, with the kernel turned round
-    spread = np.zeros((2, size + 2, size + 2, outputs), np.float32)
-    spread[:, 2:-2:stride, 2:-2:stride] = dy
-    turned = np.ascontiguousarray(kernel[::-1, ::-1].transpose(0, 1, 3, 2)).reshape(-1, inputs)
-    patches = patches_of(spread, 1)
-    exact = patches.astype(np.float64) @ turned.astype(np.float64)
-    assert_below(dx.reshape(exact.shape), plain_products(patches, turned), exact)
+    check_gradients(16 * stride, stride, mean, dy_mean)  # the least that it is chosen for
 
 
 @given(data=st.data())

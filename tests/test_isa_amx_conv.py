@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from conv_rounding import FLAT, check_forward, check_gradients
 from helpers import relative_error
-from test_conv_winograd import assert_below, patches_of, plain_products
 from test_isa_conv import SHAPES, Shape, arrays_of, run
 
 import fastnn
@@ -30,7 +30,6 @@ MORE = {
 ALL = {**SHAPES, **MORE}
 shape_of = pytest.mark.parametrize("shape", ALL.values(), ids=ALL.keys())
 format_of = pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
-FLAT = ((0, 0), (0, 0))
 
 
 @pytest.fixture(autouse=True)
@@ -79,40 +78,13 @@ def test_the_same_bits_for_any_number_of_threads(shape):
 @pytest.mark.parametrize("inputs", [16, 64, 256])
 @pytest.mark.parametrize(("mean", "kernel_mean"), [(0, 0), (100, 0), (100, 1), (1e4, 0)])
 def test_forward_rounds_less_than_a_plain_sum(stride, inputs, mean, kernel_mean):
-    rng = np.random.default_rng(1)
-    size = 10 if stride == 1 else 15
-    x = (rng.standard_normal((2, size, size, inputs)) + mean).astype(np.float32)
-    kernel = (rng.standard_normal((3, 3, inputs, 32)) + kernel_mean).astype(np.float32)
-    window = Window((3, 3), (stride, stride), FLAT, (1, 1))
-    y = _conv.forward(x, kernel, None, window, 1, "channels_last", None)
-    patches, flat = patches_of(x, stride), kernel.reshape(-1, 32)
-    exact = patches.astype(np.float64) @ flat.astype(np.float64)
-    assert_below(y.reshape(exact.shape), plain_products(patches, flat), exact)
+    check_forward(10 if stride == 1 else 15, inputs, 32, stride, mean, kernel_mean)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("mean", "dy_mean"), [(0, 0), (100, 0), (100, 1), (1e4, 0)])
 def test_gradients_round_less_than_a_plain_sum(stride, mean, dy_mean):
-    rng = np.random.default_rng(2)
-    size, inputs, outputs = 17, 20, 32
-    out = (size - 3) // stride + 1
-    x = (rng.standard_normal((2, size, size, inputs)) + mean).astype(np.float32)
-    kernel = rng.standard_normal((3, 3, inputs, outputs)).astype(np.float32)
-    dy = (rng.standard_normal((2, out, out, outputs)) + dy_mean).astype(np.float32)
-    window = Window((3, 3), (stride, stride), FLAT, (1, 1))
-    common = (window, 1, "channels_last", None, True, True)
-    dx, dkernel, dbias = _conv.backward(dy, x, kernel, dy, *common)
-    flat = dy.reshape(-1, outputs)
-    across = np.ascontiguousarray(patches_of(x, stride).T)
-    exact = across.astype(np.float64) @ flat.astype(np.float64)
-    assert_below(dkernel.reshape(exact.shape), plain_products(across, flat), exact)
-    assert relative_error(dbias, flat.astype(np.float64).sum(0)) <= 1e-6
-    spread = np.zeros((2, size + 2, size + 2, outputs), np.float32)
-    spread[:, 2:-2:stride, 2:-2:stride] = dy
-    turned = np.ascontiguousarray(kernel[::-1, ::-1].transpose(0, 1, 3, 2)).reshape(-1, inputs)
-    patches = patches_of(spread, 1)
-    exact = patches.astype(np.float64) @ turned.astype(np.float64)
-    assert_below(dx.reshape(exact.shape), plain_products(patches, turned), exact)
+    check_gradients(32, stride, mean, dy_mean)
 
 
 # Several chunks of output channels, blocks, panels that are not whole, tiles past the edge.
