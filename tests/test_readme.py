@@ -34,6 +34,17 @@ def test_links_lead_somewhere(document):
     assert missing == []
 
 
+def test_the_way_of_an_lstm():
+    """The files of the table lie where it says, and have what it says to look for."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w/.]+)` \| (`.+?`) \|", text, re.MULTILINE)
+    assert len(rows) == 5
+    for file, names in rows:
+        source = (ROOT / file).read_text(encoding="utf-8")
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"(def|class|static \w+) {name}\b", source), (file, name)
+
+
 def test_make_targets_exist():
     used = set(re.findall(r"\bmake ([a-z]+)", README + (ROOT / "CONTRIBUTING.md").read_text()))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
