@@ -66,5 +66,5 @@ def put_off(message: str, bad: Any) -> None:
 
 
 def on_device(x: Any) -> bool:
-    """Whether ``x`` is an array whose own arithmetic runs on a device: CuPy's, or ours for Numba."""
+    """Whether ``x`` is an array whose own arithmetic runs on a device: CuPy's, or Numba's."""
     return type(x).__module__.startswith(_HOMES)

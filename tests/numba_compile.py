@@ -71,6 +71,7 @@ def compiler(cc):
             "entries": ptx.count(".entry"),
             "lines": ptx.count("\n"),
             "local": "__local_depot" in ptx,
+            "wide": any("float64" in str(t) for t in signature),
             "double": len(re.findall(r"\b(?:add|mul|fma|div|sub)\.(?:rn\.)?f64", ptx)),
             "fma": ptx.count("fma.rn.f"),
             "barriers": ptx.count("bar.sync"),
@@ -141,6 +142,54 @@ def call_everything(dtype):
                 fastnn.rnn_backward(RnnOutput(*out), saved)
 
 
+def call_arrays(dtype):
+    """What is done with arrays on the device by NumPy's names."""
+    from fastnn.kernels.numba import update
+    from fastnn.kernels.numba.array import to_device
+    from fastnn.kernels.numba.ufuncs import _FUNCTIONS
+
+    x, y = (to_device(np.ones((40, 30), dtype)) for _ in range(2))
+    whole, flags = to_device(np.ones((4, 3), np.int64)), to_device(np.ones((40, 30), bool))
+    element = to_device(np.ones((), dtype))
+    for function in _FUNCTIONS:
+        bits = function in (np.bitwise_and, np.bitwise_or)
+        a, b = (flags, flags) if bits else (x, y)
+        function(*(a, b)[: function.nin])
+        if function.nin == 2 and not bits:
+            function(a, 2)
+            function(2, a)
+            function(a, element, out=a) if function(a, b).dtype == dtype else function(a, element)
+    _ = whole + whole, whole - 1, whole * 2, whole / 2, whole == 1, -whole, abs(whole), ~flags
+    for array in (x, whole, flags):
+        _ = (
+            array.sum(),
+            array.mean(axis=0),
+            array.min(),
+            array.max(axis=-1),
+            array.any(),
+            array.all(),
+        )
+        _ = (
+            array.argmax(axis=-1),
+            array.astype("float32"),
+            array.astype(bool),
+            array.astype("int32"),
+        )
+        array[...] = 1
+        array[:, ::2] = array[:, ::2][::-1]
+        array[:, 1] = 0
+    _ = np.cumsum(x), x @ y.T, np.bincount(whole.ravel(), weights=x[0, :12], minlength=5)
+    _ = (
+        np.arange(3, like=x),
+        x[to_device(np.zeros(3, np.int64))],
+        np.where(flags, x, 0),
+        np.concatenate([x, y], 1),
+    )
+    _ = np.stack([x, y]), np.repeat(x, 2, axis=1), np.clip(x, -1, 1, out=y), np.vdot(x, y)
+    for largest in (None, y):
+        update.adam(x, y, x, x, largest, 0.1, 0.2, 0.3, 0.4)
+
+
 def main(cc: str, dtype: str) -> int:
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     launch, facts = compiler(tuple(int(part) for part in cc.split(".")))
@@ -153,6 +202,7 @@ def main(cc: str, dtype: str) -> int:
     array.upload = lambda vector: Memory(vector.size, vector.dtype)
     with fastnn.use_backend("numba"):
         call_everything(dtype)
+        call_arrays(dtype)
     print(json.dumps(facts))
     return 0
 

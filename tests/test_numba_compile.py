@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-# What gelu, the sums over columns and the value of a loss add up in float64 on purpose.
-DOUBLE = ("activation._", "gemm._sum_chunks", "gemm._join")
+# Where a kernel without a float64 argument computes in float64: gelu on purpose, and the slow path
+# of CUDA's own sin and cos with one instruction.
+DOUBLE = {"activation": 100, "ufuncs": 1}
 
 
 def missing() -> str | None:
@@ -61,19 +62,18 @@ def test_every_kernel_becomes_ptx(compilations, cc, dtype):
     printed, errors = process.communicate(timeout=1200)
     assert process.returncode == 0, errors[-5000:]
     kernels = json.loads(printed)
-    assert len(kernels) > 90
+    assert len(kernels) > 200
     families = {name.removeprefix("fastnn.kernels.numba.").split(".")[0] for name in kernels}
     assert {
-        "activation", "columns", "embedding", "gemm", "loss", "noise", "pool", "rnn_backward",
-        "rnn_forward", "rnn_rows", "softmax",
+        "activation", "columns", "embedding", "functions", "gemm", "loss", "moves", "noise", "pool",
+        "reductions", "rnn_backward", "rnn_forward", "rnn_rows", "softmax", "ufuncs", "update",
     } <= families  # fmt: skip
     for name, facts in kernels.items():
         assert facts["target"] == f"sm_{cc.replace('.', '')}" and facts["entries"] == 1, name
         assert facts["threads"] * facts["registers"] <= 65536, name
         assert facts["atomics"] == facts["shuffles"] == 0, name
-        if dtype == "float32" and not name.startswith(
-            tuple(f"fastnn.kernels.numba.{kernel}" for kernel in DOUBLE)
-        ):
-            assert facts["double"] == 0, f"{name} goes on in float64"
+        if dtype == "float32" and not facts["wide"]:  # sums are made in float64, and say so
+            allowed = DOUBLE.get(name.removeprefix("fastnn.kernels.numba.").split(".")[0], 0)
+            assert facts["double"] <= allowed, f"{name} goes on in float64"
         if "rnn_forward" in name or "rnn_backward._backward" in name:
             assert facts["fma"] > 0 and facts["barriers"] > 0 and not facts["local"], name

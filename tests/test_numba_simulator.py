@@ -27,7 +27,7 @@ if find_spec("numba") is None:
 
 # files -> which of their tests, and how many at least
 QUICK = {
-    "test_numba_arrays.py": ("test", 60),
+    "test_numba_arrays.py test_numba_models.py": ("test", 170),
     "test_noise.py": ("numba and not numpys", 10),
     "test_ops_dense.py test_ops_activation.py test_ops_embedding.py test_ops_loss.py": (
         "numba and not (many or sums or softmax_and_cross or labels_of_any) "
@@ -97,22 +97,3 @@ def test_info_names_the_simulator():
     result = simulated("-m", "fastnn", "info")
     assert result.returncode == 0, result.stderr
     assert re.search(r"numba +available\n +device: Numba's simulator", result.stdout), result.stdout
-
-
-def test_a_model_learns_in_the_simulator():
-    """A training step of a small network gives the CPU's weights."""
-    code = """
-import numpy as np, fastnn
-def train(backend):
-    with fastnn.use_backend(backend):
-        fastnn.set_random_seed(3)
-        x = np.random.default_rng(1).random((6, 4, 3)).astype("float32")
-        model = fastnn.Sequential([fastnn.layers.LSTM(4), fastnn.layers.Dense(2, "softmax")])
-        model.compile("adam", "sparse_categorical_crossentropy")
-        model.fit(x, np.array([0, 1, 0, 1, 1, 0]), batch_size=3, epochs=1, verbose=0)
-        return model.get_weights()
-for one, other in zip(train("numba"), train("numpy"), strict=True):
-    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
-"""
-    result = simulated("-c", code)
-    assert result.returncode == 0, result.stderr

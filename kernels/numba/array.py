@@ -18,6 +18,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.lib.stride_tricks import as_strided
 
 from fastnn.kernels.numba import device as _d
+from fastnn.kernels.numba import moves
 
 _LEGACY_STREAM = 1  # in the CUDA array interface; the stream that our kernels run on
 
@@ -139,13 +140,13 @@ class DeviceArray(NDArrayOperatorsMixin):
         return host.transpose(np.argsort(axes))
 
     def set(self, value):
-        """Copy a host array of this shape into this array, which must be in C order."""
-        if not self.flags.c_contiguous:
-            raise ValueError("[DeviceArray] set on a strided view; an array in C order is needed")
+        """Copy a host array of this shape into this array."""
         value = np.ascontiguousarray(value, self.dtype)
         if value.shape != self.shape:
             raise ValueError(f"[DeviceArray] set of {value.shape}; {self.shape} is needed")
-        if self.size:
+        if not self.flags.c_contiguous:
+            write(self, value)
+        elif self.size:
             flat(self).copy_to_device(value.reshape(-1))
 
     def __array__(self, dtype=None, copy=None):
@@ -167,6 +168,10 @@ class DeviceArray(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
         from fastnn.kernels.numba import ufuncs
 
+        if not all(map(_known, inputs)):
+            return NotImplemented
+        if ufunc is np.matmul and method == "__call__" and not kwargs and out is None:
+            return _functions().matmul(*inputs)
         if method != "__call__" or kwargs or not ufuncs.known(ufunc):
             words = ufunc.__name__ + ("" if method == "__call__" else f".{method}")
             options = f" with {', '.join(kwargs)}" if kwargs else ""
@@ -174,6 +179,8 @@ class DeviceArray(NDArrayOperatorsMixin):
         return ufuncs.apply(ufunc, inputs, None if out is None else out[0])
 
     def __array_function__(self, function, types, args, kwargs):
+        if not all(issubclass(t, (DeviceArray, np.ndarray)) for t in types):
+            return NotImplemented
         own = _functions().TABLE.get(function)
         if own is None:
             raise TypeError(_no_kernel(function.__name__))
@@ -206,6 +213,20 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     def argmax(self, axis=None):
         return _reductions().argmax(self, axis)
+
+    def take(self, indices, axis=None):
+        return _functions().take(self, indices, axis)
+
+    def repeat(self, repeats, axis=None):
+        return _functions().repeat(self, repeats, axis)
+
+    def squeeze(self, axis=None):
+        return self._view(self._layout.squeeze(axis))
+
+
+def _known(x):
+    """Whether an operand of a function is nothing that has its own idea of the function."""
+    return isinstance(x, (DeviceArray, np.ndarray)) or not hasattr(x, "__array_ufunc__")
 
 
 def _functions():
@@ -289,7 +310,7 @@ def contiguous(x):
         return x
     result = empty(x.shape, x.dtype)
     strides = tuple(s // x.dtype.itemsize for s in x.strides)
-    _d.spread(_gather, x.size, x._memory, x._offset, x.shape, strides, flat(result))
+    _d.spread(moves.gather, x.size, x._memory, x._offset, x.shape, strides, flat(result))
     return result
 
 
@@ -319,11 +340,11 @@ def write(target, value):
         source = flat(value.copy() if overlap(value, target) else contiguous(value))
         whole = True
     if target._layout.flags.c_contiguous:
-        _d.spread(_copy if whole else _fill, target.size, source, flat(target))
+        _d.spread(moves.copy if whole else moves.fill, target.size, source, flat(target))
         return
     strides = tuple(s // target.dtype.itemsize for s in target.strides)
     place = target._memory, target._offset, target.shape, strides
-    _d.spread(_scatter if whole else _fill_places, target.size, source, *place)
+    _d.spread(moves.scatter if whole else moves.fill_places, target.size, source, *place)
 
 
 def overlap(one, other):
@@ -374,42 +395,3 @@ def _memory_of(x, low, count, dtype):
     # Work on the legacy default stream is in order with ours; any other has to be waited for.
     foreign = interface.get("stream") not in (None, _LEGACY_STREAM)
     return cuda.as_cuda_array(_Window(x, interface), sync=foreign)
-
-
-@_d.kernel
-def _fill(count, value, out):
-    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
-        out[i] = value
-
-
-@_d.kernel
-def _copy(count, a, out):
-    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
-        out[i] = a[i]
-
-
-@_d.device
-def _place(i, offset, shape, strides):
-    """Where element i, counted in C order, of a strided array is."""
-    for axis in range(len(shape) - 1, -1, -1):
-        offset += i % shape[axis] * strides[axis]
-        i //= shape[axis]
-    return offset
-
-
-@_d.kernel
-def _gather(count, source, offset, shape, strides, out):
-    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
-        out[i] = source[_place(i, offset, shape, strides)]
-
-
-@_d.kernel
-def _scatter(count, source, out, offset, shape, strides):
-    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
-        out[_place(i, offset, shape, strides)] = source[i]
-
-
-@_d.kernel
-def _fill_places(count, value, out, offset, shape, strides):
-    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
-        out[_place(i, offset, shape, strides)] = value

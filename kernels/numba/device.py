@@ -32,10 +32,9 @@ _REGISTERS = 65536  # of a multiprocessor, on every card since 2014
 
 # Python's functions raise where a GPU gives infinity or NaN; NumPy's do as the GPU, and keep the
 # dtype of a scalar.
-_functions: Any = np if SIMULATED else math
-exp, expm1, log, log1p = _functions.exp, _functions.expm1, _functions.log, _functions.log1p
-tanh, sqrt, isnan = _functions.tanh, _functions.sqrt, _functions.isnan
-sin, cos = _functions.sin, _functions.cos
+functions: Any = np if SIMULATED else math
+exp, expm1, log, log1p = functions.exp, functions.expm1, functions.log, functions.log1p
+tanh, sqrt, isnan = functions.tanh, functions.sqrt, functions.isnan
 erfc = math.erfc
 
 

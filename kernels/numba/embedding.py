@@ -1,10 +1,12 @@
 """Embedding: ``y = table[indices]``; backward adds the rows of dy, in order, by index.
 
 Backward sorts the positions by their index, so that the rows of one index lie together and one
-thread a column adds them in the order in which they came: no atomics. An index outside the table
-(which ops refuse, `fit` at the end of an epoch) reads and writes nothing; its row of y is NaN. The sort merges runs of
+thread a column adds them in the order in which they came: no atomics. The sort merges runs of
 doubled width; an item's place is its own plus how many of the other run come before it, so that
 every item finds its place alone, and equal ones keep their order.
+
+An index outside the table (which ops refuse, `fit` at the end of an epoch) reads and writes
+nothing; its row of y is NaN.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ def backward(dy, indices, table_shape):
     count, width = indices.size, table_shape[1]
     keys = flat(indices)
     order, other = (flat(empty((count,), np.int64)) for _ in range(2))
-    _d.spread(_count_up, count, order)
+    _d.spread(count_up, count, order)
     run = 1
     while run < count:
         _d.spread(_merge, count, keys, order, other, run)
@@ -54,7 +56,8 @@ def _take(n, indices, table, rows, width, y):
 
 
 @_d.kernel
-def _count_up(n, order):
+def count_up(n, order):
+    """0, 1, .. n - 1."""
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         order[i] = i
 

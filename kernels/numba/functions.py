@@ -13,6 +13,7 @@ import numpy as np
 from numba import cuda
 
 from fastnn.kernels.numba import device as _d
+from fastnn.kernels.numba import embedding, gemm
 from fastnn.kernels.numba.array import contiguous, empty, flat, write
 from fastnn.kernels.numba.ufuncs import apply, operand, where
 
@@ -54,7 +55,9 @@ def concatenate(arrays, axis=0):
     others = first.shape[:axis], first.shape[axis + 1 :]
     if any((a.shape[:axis], a.shape[axis + 1 :]) != others for a in arrays):
         given = ", ".join(str(list(a.shape)) for a in arrays)
-        raise ValueError(f"[DeviceArray] {given} side by side along axis {axis}; one shape is needed")
+        raise ValueError(
+            f"[DeviceArray] {given} side by side along axis {axis}; one shape is needed"
+        )
     shape = (*others[0], sum(a.shape[axis] for a in arrays), *others[1])
     result = empty(shape, np.result_type(*(a.dtype for a in arrays)))
     start = 0
@@ -78,7 +81,7 @@ def repeat(x, repeats, axis=None):
         x, axis = x.ravel(), 0
     axis = range(x.ndim)[axis]
     before, n, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
-    many = np.broadcast_to(np.expand_dims(x, axis + 1), (*before, n, repeats, *after))
+    many = np.broadcast_to(np.expand_dims(x, axis + 1), (*before, n, int(repeats), *after))
     whole = contiguous(many)
     whole = whole.copy() if whole is many else whole
     return whole.reshape(*before, n * repeats, *after)
@@ -89,6 +92,109 @@ def clip(x, low, high, out=None):
     if low is not None:
         x = apply(np.maximum, (x, low), out)
     return x if high is None else apply(np.minimum, (x, high), out)
+
+
+def tile(x, reps):
+    """The array repeated as a block."""
+    reps = (int(reps),) if isinstance(reps, (int, np.integer)) else tuple(reps)
+    ndim = max(x.ndim, len(reps))
+    shape = (*(1,) * (ndim - x.ndim), *x.shape)
+    reps = (*(1,) * (ndim - len(reps)), *reps)
+    pairs = [n for pair in zip((1,) * ndim, shape, strict=True) for n in pair]
+    blocks = [n for pair in zip(reps, shape, strict=True) for n in pair]
+    many = np.broadcast_to(x.reshape(pairs), blocks).copy()
+    return many.reshape([r * n for r, n in zip(reps, shape, strict=True)])
+
+
+def roll(x, shift, axis=None):
+    """Elements moved along an axis; those that leave at one end come in at the other."""
+    if axis is None:
+        return roll(x.ravel(), shift, 0).reshape(x.shape)
+    if isinstance(axis, tuple):
+        shifts = shift if isinstance(shift, tuple) else (shift,) * len(axis)
+        for one, along in zip(shifts, axis, strict=True):
+            x = roll(x, one, along)
+        return x
+    n = x.shape[axis]
+    cut = -shift % n if n else 0
+    before = (slice(None),) * range(x.ndim)[axis]
+    return concatenate([x[(*before, slice(cut, None))], x[(*before, slice(cut))]], axis)
+
+
+def cumsum(x, axis=None):
+    """Running sums."""
+    if axis is None:
+        x, axis = x.ravel(), 0
+    whole = contiguous(np.moveaxis(x, axis, -1))
+    columns = whole.shape[-1]
+    small = x.dtype.kind in "biu" and x.dtype.itemsize < 8
+    result = empty(whole.shape, np.int64 if small else x.dtype)
+    rows = whole.size // columns if columns else 0
+    _d.spread(_running, rows, flat(whole), columns, flat(result))
+    return np.moveaxis(result, -1, axis)
+
+
+@_d.kernel
+def _running(count, a, columns, out):
+    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+        out[i * columns] = a[i * columns]
+        for c in range(i * columns + 1, (i + 1) * columns):
+            out[c] = out[c - 1] + a[c]
+
+
+def bincount(x, weights, minlength):
+    """The sums of the weights by the integers in x, all below ``minlength``."""
+    return embedding.backward(weights[:, None], contiguous(x), (minlength, 1)).ravel()
+
+
+def arange(count):
+    """0, 1, .. as int64."""
+    result = empty((count,), np.int64)
+    _d.spread(embedding.count_up, count, flat(result))
+    return result
+
+
+def matmul(a, b):
+    """The matrix product, over leading axes too; vectors as in NumPy."""
+    dtype = np.result_type(a.dtype, b.dtype)
+    if dtype.kind != "f":
+        raise TypeError(f"[DeviceArray] a matrix product of {dtype}; floating arrays are needed")
+    one, other = (operand(x).astype(dtype, copy=False) for x in (a, b))
+    if one.ndim == 0 or other.ndim == 0:
+        raise ValueError("[DeviceArray] a matrix product with a scalar; arrays are needed")
+    rows, columns = one.ndim == 1, other.ndim == 1
+    one = one[None] if rows else one
+    other = other[:, None] if columns else other
+    if one.shape[-1] != other.shape[-2]:
+        raise ValueError(
+            f"[DeviceArray] a matrix product of {list(a.shape)} and {list(b.shape)}; [..., M, K] "
+            "and [..., K, N] are needed"
+        )
+    (M, K), N = one.shape[-2:], other.shape[-1]
+    lead = np.broadcast_shapes(one.shape[:-2], other.shape[:-2])
+    result = empty((*lead, M, N), dtype)
+    if K == 0:
+        write(result, 0)
+    left, right = (
+        flat(contiguous(np.broadcast_to(x, (*lead, *x.shape[-2:])))) for x in (one, other)
+    )
+    out = flat(result)
+    for i in range(math.prod(lead) if K else 0):
+        gemm.multiply(
+            gemm.left(left[i * M * K : (i + 1) * M * K], K, 1),
+            gemm.right(right[i * K * N : (i + 1) * K * N], N, 1),
+            gemm.out(out[i * M * N : (i + 1) * M * N], N),
+            (M, N, K),
+        )
+    if columns:
+        result = result[..., 0]
+    return result[..., 0, :] if rows and not columns else result[..., 0] if rows else result
+
+
+def _spread_out(x, axis=None, ddof=0, keepdims=False):
+    away = apply(np.square, (x - x.mean(axis, keepdims=True),))
+    total = away.sum(axis, keepdims=keepdims)
+    return total / (x.size // max(total.size, 1) - ddof)
 
 
 def vdot(a, b):
@@ -109,6 +215,12 @@ def _like(fill):
     return function
 
 
+def _made(fill):
+    return lambda shape, dtype=None, order="C", device=None: _like(fill)(
+        None, dtype=dtype or float, shape=shape
+    )
+
+
 def _of_layout(function):
     """A function of NumPy that gives views (a list of them: split)."""
 
@@ -119,9 +231,21 @@ def _of_layout(function):
     return views
 
 
+def _reshape(x, shape, order="C"):
+    if order != "C":
+        raise ValueError(f"[DeviceArray] reshape with order={order!r}; 'C' is needed")
+    return x.reshape(shape)
+
+
 def _method(name):
     return lambda x, *args, **kwargs: getattr(x, name)(*args, **kwargs)
 
+
+_METHODS = ("sum", "mean", "any", "all", "min", "max", "argmax", "ravel")
+_VIEWS = (
+    *("broadcast_to", "diagonal", "expand_dims", "flip", "moveaxis", "rot90", "split"),
+    *("squeeze", "swapaxes", "transpose"),
+)
 
 TABLE: dict[Any, Any] = {
     np.where: where,
@@ -138,11 +262,18 @@ TABLE: dict[Any, Any] = {
     np.shape: lambda x: x.shape,
     np.ndim: lambda x: x.ndim,
     np.size: lambda x: x.size,
-    np.reshape: lambda x, shape: x.reshape(shape),
+    np.reshape: _reshape,
     np.copy: lambda x: x.copy(),
-    **{getattr(np, name): _method(name) for name in ("sum", "mean", "any", "all", "min", "max", "argmax", "ravel")},
-    **{
-        getattr(np, name): _of_layout(getattr(np, name))
-        for name in ("broadcast_to", "expand_dims", "flip", "moveaxis", "split", "squeeze", "swapaxes", "transpose")
-    },
+    np.tile: tile,
+    np.roll: roll,
+    np.cumsum: cumsum,
+    np.bincount: bincount,
+    np.var: _spread_out,
+    np.std: lambda x, *args, **kwargs: apply(np.sqrt, (_spread_out(x, *args, **kwargs),)),
+    # Called with ``like=``: how arrays like one are made.
+    np.arange: arange,
+    np.ones: _made(1),
+    np.zeros: _made(0),
+    **{getattr(np, name): _method(name) for name in _METHODS},
+    **{getattr(np, name): _of_layout(getattr(np, name)) for name in _VIEWS},
 }

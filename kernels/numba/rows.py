@@ -14,9 +14,9 @@ _BLOCK = _d.THREADS
 
 
 def fold(combine):
-    """A device function ``(value, buffer)``: the values of a row's lanes, combined in a fixed order.
+    """A device function ``(value, buffer)`` that combines the values of a row's lanes.
 
-    All of them know the result.
+    The order is fixed, and all lanes know the result.
     """
 
     @_d.device

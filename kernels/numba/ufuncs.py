@@ -24,8 +24,7 @@ from fastnn.kernels.numba.array import (
     write,
 )
 
-_exp, _expm1, _log, _log1p, _tanh, _sqrt = _d.exp, _d.expm1, _d.log, _d.log1p, _d.tanh, _d.sqrt
-_sin, _cos = _d.sin, _d.cos
+_math, _larger = _d.functions, _d.maximum
 
 _FUNCTIONS: dict[np.ufunc, Any] = {
     np.add: lambda a, b: a + b,
@@ -50,16 +49,30 @@ _FUNCTIONS: dict[np.ufunc, Any] = {
     np.positive: lambda a: a,
     np.absolute: lambda a: abs(a),
     np.square: lambda a: a * a,
-    np.sqrt: lambda a: _sqrt(a),
-    np.exp: lambda a: _exp(a),
-    np.expm1: lambda a: _expm1(a),
-    np.log: lambda a: _log(a),
-    np.log1p: lambda a: _log1p(a),
-    np.tanh: lambda a: _tanh(a),
-    np.sin: lambda a: _sin(a),
-    np.cos: lambda a: _cos(a),
+    np.sqrt: lambda a: _math.sqrt(a),
+    np.reciprocal: lambda a: type(a)(1) / a,
+    np.exp: lambda a: _math.exp(a),
+    np.exp2: lambda a: type(a)(2) ** a,
+    np.expm1: lambda a: _math.expm1(a),
+    np.log: lambda a: _math.log(a),
+    np.log2: lambda a: _math.log2(a),
+    np.log10: lambda a: _math.log10(a),
+    np.log1p: lambda a: _math.log1p(a),
+    np.sin: lambda a: _math.sin(a),
+    np.cos: lambda a: _math.cos(a),
+    np.tan: lambda a: _math.tan(a),
+    np.sinh: lambda a: _math.sinh(a),
+    np.cosh: lambda a: _math.cosh(a),
+    np.tanh: lambda a: _math.tanh(a),
+    np.arctan: lambda a: _math.atan(a),
+    np.arcsinh: lambda a: _math.asinh(a),
+    np.hypot: lambda a, b: _math.hypot(a, b),
+    np.logaddexp: lambda a, b: (
+        a + _math.log(type(a)(2)) if a == b else _larger(a, b) + _math.log1p(_math.exp(-abs(a - b)))
+    ),
     np.isnan: lambda a: a != a,
-    np.sign: lambda a: a if a != a else type(a)((a > 0) - (a < 0)),
+    np.isfinite: lambda a: a - a == 0,
+    np.sign: lambda a: type(a)(1) if a > 0 else (type(a)(-1) if a < 0 else a),
 }
 
 # An operand is an array as large as the result, one element on the device, or a number.
@@ -125,12 +138,16 @@ def operand(x):
         return x
     if isinstance(x, (list, tuple)):
         x = np.asarray(x)
+    if isinstance(x, np.ndarray) and not x.ndim:
+        return x[()]
     return to_device(x) if isinstance(x, np.ndarray) else wrap(x)
 
 
 def _kind(a):
     """What NumPy's rules of dtypes ask of an operand: Python's numbers leave the dtype alone."""
-    return type(a) if type(a) in (int, float) else np.dtype(bool) if a is True or a is False else a.dtype
+    if isinstance(a, bool):
+        return np.dtype(bool)
+    return a.dtype if hasattr(a, "dtype") else type(a)
 
 
 @lru_cache(maxsize=1024)
@@ -182,5 +199,5 @@ def _chosen(function, kinds):
 def where(condition, x, y):
     """``np.where`` of three arguments."""
     operands = [operand(a) for a in (condition, x, y)]
-    dtype = np.result_type(*(a if type(a) in (int, float) else a.dtype for a in operands[1:]))
+    dtype = np.result_type(*(getattr(a, "dtype", a) for a in operands[1:]))
     return run(_chosen, None, operands, (np.dtype(bool), dtype, dtype), dtype)

@@ -1,0 +1,303 @@
+"""Layers and models on the Numba backend: the CPU's results, and nothing copied within a step.
+
+These run on a GPU, or in the simulator (`test_numba_simulator` starts them there).
+"""
+
+from __future__ import annotations
+
+import contextvars
+import copy
+import pickle
+import re
+
+import numpy as np
+import pytest
+from conftest import need
+
+import fastnn
+from fastnn import dispatch, layers, optimizers
+from fastnn.cli import demo_recipe, main
+
+
+@pytest.fixture(autouse=True)
+def chosen():
+    need("numba")
+    with dispatch.use_backend("numba"):
+        yield
+
+
+@pytest.fixture
+def copies(monkeypatch):
+    """Sizes of the arrays that went to the device, or came from there."""
+    from numba import cuda
+
+    from fastnn.kernels.numba import array
+
+    counted: list[int] = []
+    kind = type(cuda.device_array(1, np.float32))
+    upload, download, overwrite = array.upload, kind.copy_to_host, kind.copy_to_device
+
+    def copy_to_host(self, *args, **kwargs):
+        counted.append(self.size)
+        return download(self, *args, **kwargs)
+
+    def copy_to_device(self, other, *args, **kwargs):
+        if isinstance(other, np.ndarray):
+            counted.append(self.size)
+        return overwrite(self, other, *args, **kwargs)
+
+    monkeypatch.setattr(array, "upload", lambda v: counted.append(v.size) or upload(v))
+    monkeypatch.setattr(kind, "copy_to_host", copy_to_host)
+    monkeypatch.setattr(kind, "copy_to_device", copy_to_device)
+    return counted
+
+
+def on_device(x):
+    from fastnn.kernels.numba.array import DeviceArray
+
+    return type(x) is DeviceArray
+
+
+LAYERS = {
+    "dense": (lambda: layers.Dense(3, "gelu"), (4, 5)),
+    "lstm": (lambda: layers.LSTM(3, return_sequences=True, dropout=0.3, seed=1), (2, 3, 2)),
+    "gru": (lambda: layers.GRU(3, go_backwards=True, output_dropout=0.3, seed=1), (2, 3, 2)),
+    "concat": (lambda: layers.Bidirectional(layers.SimpleRNN(3, return_sequences=True)), (2, 3, 2)),
+    "ave": (lambda: layers.Bidirectional(layers.SimpleRNN(3), "ave"), (2, 3, 2)),
+    "mul": (lambda: layers.Bidirectional(layers.SimpleRNN(3), "mul"), (2, 3, 2)),
+    "time_distributed": (lambda: layers.TimeDistributed(layers.Dense(3)), (2, 4, 3)),
+    "conv2d": (lambda: layers.Conv2D(3, 2, padding="same", activation="relu"), (2, 4, 4, 2)),
+    "conv1d": (lambda: layers.Conv1D(3, 2, padding="causal"), (2, 6, 2)),
+    "max": (lambda: layers.MaxPooling2D(2), (2, 5, 4, 3)),
+    "average": (lambda: layers.AveragePooling1D(2, padding="same"), (2, 5, 4)),
+    "global_max": (lambda: layers.GlobalMaxPooling2D(), (2, 5, 4, 3)),
+    "dropout": (lambda: layers.Dropout(0.4, seed=3), (4, 6)),
+    "flatten": (lambda: layers.Flatten("channels_first"), (2, 3, 4)),
+    "permute": (lambda: layers.Permute((2, 1)), (2, 3, 4)),
+    "repeat": (lambda: layers.RepeatVector(3), (2, 4)),
+    "rescaling": (lambda: layers.Rescaling(2.0, -0.5), (2, 4)),
+    "masking": (lambda: layers.Masking(), (2, 3, 4)),
+    "lambda": (lambda: layers.Lambda(lambda x: np.tanh(x * 0.5) ** 2 + 1), (2, 4)),
+}
+
+
+def results(layer, shape, weights, x):
+    layer.build(shape)
+    if weights is not None:
+        layer.set_weights(weights)
+    y = layer(x, training=True)
+    return y, lambda dy: [y, layer.backward(dy), *layer.gradients]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_gives_what_it_gives_on_the_cpu_and_copies_nothing(copies, rng, name):
+    make, shape = LAYERS[name]
+    x = rng.standard_normal(shape).astype("float32")
+    layer = make()
+    with fastnn.use_backend("numpy"):
+        there = make()
+        y, back = results(there, shape, None, x)
+        dy = np.linspace(-1, 1, y.size, dtype="float32").reshape(y.shape)
+        expected = back(dy)
+    layer.build(shape)
+    layer.set_weights(there.get_weights())
+    here, d_here = fastnn.asarray(x), fastnn.asarray(dy)
+    assert all(map(on_device, layer.weights))
+    copies.clear()
+    _, back = results(layer, shape, None, here)
+    actual = back(d_here)
+    assert not copies
+    for one, other in zip(actual, expected, strict=True):
+        assert on_device(one) and one.shape == other.shape
+        np.testing.assert_allclose(one.get(), other, rtol=1e-5, atol=2e-6)
+
+
+MOVES = {
+    "slice": lambda x: x[:, ::2] * x[:, 1::2],
+    "take": lambda x: np.take(x, [0, 2, 2], axis=1),
+    "roll": lambda x: np.roll(x, 1, axis=1) + np.tile(x[:, :1], (1, 4)),
+    "product": lambda x: x.T @ x,
+    "cumsum": lambda x: np.cumsum(x, axis=1),
+    "largest": lambda x: np.max(x, axis=1, keepdims=True) - np.std(x, axis=1, keepdims=True),
+    "where": lambda x: np.where(x > 0, np.sqrt(np.abs(x)), np.clip(x, -0.5, 0.5)),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_a_lambda_is_differentiated_on_the_device(rng, name):
+    x = rng.standard_normal((3, 4)).astype("float32")
+
+    def run():
+        layer = layers.Lambda(MOVES[name])
+        y = layer(fastnn.asarray(x), training=True)
+        dy = np.linspace(-1, 1, y.size, dtype="float32").reshape(y.shape)
+        return y, layer.backward(fastnn.asarray(dy))
+
+    with fastnn.use_backend("numpy"):
+        expected = run()
+    for one, other in zip(run(), expected, strict=True):
+        assert on_device(one)
+        np.testing.assert_allclose(one.get(), other, rtol=1e-5, atol=1e-6)
+
+
+def test_masks_and_merging_layers(rng):
+    """An embedding's mask through a graph with several inputs in one layer."""
+    x = np.array([[1, 2, 0, 0], [3, 0, 0, 0], [0, 0, 0, 0]])
+
+    def run():
+        fastnn.set_random_seed(1)
+        start = layers.Input((4,), dtype="int32")
+        e = layers.Embedding(5, 3, mask_zero=True)(start)
+        r = layers.SimpleRNN(3, return_sequences=True)(e)
+        merged = layers.Multiply()([layers.Add()([e, r]), layers.Average()([r, e])])
+        long = layers.Concatenate(axis=1)([merged, layers.Lambda(lambda v: v * 2)(r)])
+        model = fastnn.Model(start, layers.GlobalAveragePooling1D()(long))
+        y = model(fastnn.asarray(x), training=True)
+        model.backward(fastnn.asarray(np.ones(y.shape, "float32")))
+        return [y, *model.gradients]
+
+    with fastnn.use_backend("numpy"):
+        expected = run()
+    for one, other in zip(run(), expected, strict=True):
+        assert on_device(one)
+        np.testing.assert_allclose(one.get(), other, rtol=1e-5, atol=1e-6)
+
+
+OPTIMIZERS = {
+    "adam": lambda: optimizers.Adam(0.02, global_clipnorm=0.1),
+    "amsgrad": lambda: optimizers.Adam(0.02, amsgrad=True),
+    "sgd": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True, clipvalue=0.01),
+    "rmsprop": lambda: optimizers.RMSprop(0.01, momentum=0.5, centered=True, clipnorm=0.1),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_step_on_the_device(copies, rng, name):
+    w, g = rng.standard_normal((2, 3, 5)).astype("float32")
+
+    def run(move):
+        optimizer, weight, gradient = OPTIMIZERS[name](), move(w.copy()), move(g)
+        optimizer.apply([gradient], [weight])
+        copies.clear()
+        for _ in range(2):
+            optimizer.apply([gradient], [weight])
+        assert not copies or not on_device(weight)
+        return [weight, *(slot for slots in optimizer._slots for slot in slots)]
+
+    with fastnn.use_backend("numpy"):
+        expected = run(lambda a: a)
+    for one, other in zip(run(fastnn.asarray), expected, strict=True):
+        assert on_device(one)
+        np.testing.assert_allclose(one.get(), other, rtol=2e-5, atol=1e-6)
+    if name == "adam":  # the host's own arrays
+        for one, other in zip(run(lambda a: a), expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6)
+
+
+def problem(rng):
+    x = rng.standard_normal((12, 2, 3)).astype("float32")
+    return x, (x.sum(axis=(1, 2)) > 0).astype("int64")
+
+
+def build():
+    fastnn.set_random_seed(0)
+    model = fastnn.Sequential([layers.LSTM(2), layers.Dropout(0.1), layers.Dense(2, "softmax")])
+    adam = optimizers.Adam(0.02, global_clipnorm=1.0)
+    model.compile(adam, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def test_fit_learns_as_on_the_cpu(rng):
+    x, y = problem(rng)
+    weight = rng.uniform(0.5, 1.5, len(x))
+    runs = {}
+    for name in ("numpy", "numba"):
+        with fastnn.use_backend(name):
+            model = build()
+            options = {"batch_size": 4, "validation_split": 0.25, "sample_weight": weight}
+            history = model.fit(x, y, epochs=2, verbose=0, **options)
+            runs[name] = history.history, model.predict(x), model.evaluate(x, y)
+    for key, values in runs["numpy"][0].items():
+        np.testing.assert_allclose(runs["numba"][0][key], values, rtol=1e-4, err_msg=key)
+    np.testing.assert_allclose(runs["numba"][1], runs["numpy"][1], atol=1e-5)
+    np.testing.assert_allclose(runs["numba"][2], runs["numpy"][2], rtol=1e-4)
+    assert type(runs["numba"][1]) is np.ndarray
+
+
+def test_a_step_copies_nothing(copies, rng):
+    x, y = problem(rng)
+    model = build()
+    model.fit(x, y, epochs=1, batch_size=6, verbose=0)
+    slots = [slot for slots in model.optimizer._slots for slot in slots]
+    assert all(map(on_device, [*model.weights, *model.gradients, *slots]))
+    copied = {}
+    for batch_size in (4, 12):
+        copies.clear()
+        model.fit(x, y, epochs=1, batch_size=batch_size, verbose=0)
+        copied[batch_size] = sorted(copies)
+    # x, y and the order of the samples go there; the loss, the metric and the check come back.
+    assert copied[4] == copied[12] and len(copied[4]) <= 8
+    assert model.weights[0].size not in copied[4]
+
+
+def test_bad_values_are_told_at_the_end_of_the_epoch(rng):
+    x, y = problem(rng)
+    y[7] = 2
+    with pytest.raises(ValueError, match=r"^\[loss_forward\] y_true .*0 <= y_true < 2 is needed"):
+        build().fit(x, y, epochs=1, batch_size=6, verbose=0)
+    model = fastnn.Sequential([layers.Embedding(3, 2), layers.Flatten(), layers.Dense(1)])
+    model.compile("sgd", "mean_squared_error")
+    indices = np.array([[0, 1], [2, 3]])
+    with pytest.raises(ValueError, match=r"^\[embedding_forward\] indices .*0 <= indices < 3"):
+        model.fit(indices, np.zeros((2, 1)), epochs=1, verbose=0)
+
+
+def test_a_copy_of_a_model_learns_alone(rng):
+    x, y = problem(rng)
+    model = build()
+    model.fit(x, y, epochs=1, batch_size=12, verbose=0)
+    before = model.get_weights()
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert all(map(on_device, other.weights))
+        other.fit(x, y, epochs=1, batch_size=12, verbose=0)
+        assert not np.array_equal(other.get_weights()[0], before[0])
+    for one, same in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, same)
+
+
+def test_saving_brings_weights_to_the_host(rng, tmp_path):
+    pytest.importorskip("safetensors")
+    x, y = problem(rng)
+    model = build()
+    model.fit(x, y, epochs=1, batch_size=12, verbose=0)
+    model.save(tmp_path / "model.safetensors")
+    expected = model.predict(x)
+    with fastnn.use_backend("numpy"):
+        loaded = fastnn.load_model(tmp_path / "model.safetensors")
+        np.testing.assert_allclose(loaded.predict(x), expected, atol=1e-5)
+
+
+def test_the_demo_prints_what_it_prints_on_the_cpu(tmp_path, capsys, monkeypatch):
+    digits = fastnn.datasets.digits()
+    few = digits._replace(
+        x_train=digits.x_train[:40],
+        y_train=digits.y_train[:40],
+        x_test=digits.x_test[:30],
+        y_test=digits.y_test[:30],
+    )
+    monkeypatch.setattr(demo_recipe, "load_data", lambda name: (few, None))
+    monkeypatch.setattr(demo_recipe, "UNITS", 4)
+    monkeypatch.setattr(demo_recipe, "LEARNING_RATE", 0.05)
+    monkeypatch.setattr(dispatch, "_selected", dispatch._selected)
+    outside = contextvars.copy_context()
+    outside.run(dispatch._scoped.set, None)  # where --backend decides
+    found = {}
+    for backend in ("numpy", "numba"):
+        options = ["--epochs", "2", "--batch-size", "20", "--out", str(tmp_path / backend)]
+        assert outside.run(main, ["demo", "--backend", backend, *options]) == 0
+        text = capsys.readouterr().out
+        assert f"backend {backend}" in text
+        numbers = re.findall(r"(loss|accuracy):? ([\d.]+)", text)
+        assert len(numbers) == 2 * 4 + 1
+        found[backend] = [float(number) for _, number in numbers]
+    np.testing.assert_allclose(found["numba"], found["numpy"], rtol=1e-3)
