@@ -24,13 +24,31 @@ def test_python_blocks_run(capsys):
     assert accuracy > 0.3 and loss < 2.3  # chance is 0.1 and ln 10
 
 
-@pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "docs/design.md", "fastnn/data/README.md"]
+FOLDERS = ("fastnn", "kernels", "tests", "bench", "docs", "examples")
+DOCUMENTS = (
+    *("README.md", "CONTRIBUTING.md", "docs/design.md", "docs/contract.md", "docs/performance.md"),
+    *("bench/README.md", "examples/README.md", "fastnn/data/README.md"),
 )
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_lead_somewhere(document):
     path = ROOT / document
     links = re.findall(r"\]\(([^)#]+?)\)", path.read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    assert missing == []
+
+
+def test_files_that_are_named_exist():
+    """By the end of their path: `conv.inc` is any file of that name."""
+    found = [f"/{p.relative_to(ROOT).as_posix()}" for f in FOLDERS for p in (ROOT / f).rglob("*.*")]
+    found += [f"/{path.name}" for path in ROOT.iterdir()]
+    missing = []
+    for document in DOCUMENTS:
+        text = (ROOT / document).read_text(encoding="utf-8")
+        names = re.findall(r"`([\w/.]+\.(?:py|pyx|pxd|inc|h|c|cu|cuh|cpp|sh|md|toml))`", text)
+        ends = tuple(f"/{name}" for name in set(names))
+        missing += [(document, end) for end in ends if not any(p.endswith(end) for p in found)]
     assert missing == []
 
 
