@@ -8,7 +8,7 @@ device:
     training                       |  step on slot 0   |  step on slot 1   |
 
 A copy into a slot waits, on the device, for the step that used it; a step for the copy that it
-needs.
+needs. That is CuPy; on Numba a batch is copied when its step begins.
 """
 
 from __future__ import annotations
@@ -19,21 +19,31 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import dispatch
 from fastnn.batches import Data
+from fastnn.deferred import on_device
 
 _SHARE = 0.5  # of the free memory, that a data set may take
 
 
 def stays_on_host(arrays: Iterable[Any], dtype: Any) -> bool:
     """Whether host arrays are too large for the device, each counted in the wider of its dtypes."""
-    import cupy
-
     size = 0
     for a in arrays:
-        if a is not None and not isinstance(a, cupy.ndarray):
+        there = on_device(a) or hasattr(a, "__cuda_array_interface__")
+        if a is not None and not there:
             host = np.asarray(a)
             size += host.size * max(host.dtype.itemsize, np.dtype(dtype).itemsize)
-    return size > _SHARE * cupy.cuda.Device().mem_info[0]
+    return size > _SHARE * dispatch.load("fit", dispatch.get_backend()).free_memory()
+
+
+def fetched(source: Iterable[Data]) -> Iterator[Data]:
+    """Batches of host arrays, as arrays on the device of the chosen backend."""
+    if dispatch.get_backend() == "cupy":
+        yield from Prefetched(source)
+        return
+    for batch in source:
+        yield Data(*(None if a is None else dispatch.asarray(a) for a in batch))
 
 
 class Prefetched:

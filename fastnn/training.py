@@ -156,8 +156,8 @@ class Trainer(Layer):
             for epoch in range(initial_epoch, epochs):
                 hooks.call("on_epoch_begin", epoch, {})
                 epoch_source = source or batches.ordered(data, batch_size)
-                if dispatch.get_backend() == "cupy" and isinstance(data.x, np.ndarray):
-                    epoch_source = prefetch.Prefetched(epoch_source)
+                if dispatch.on_device() and isinstance(data.x, np.ndarray):
+                    epoch_source = prefetch.fetched(epoch_source)
                 self._train_epoch(epoch_source, hooks, truncation)
                 logs = self._logs()
                 if validation is not None:
@@ -368,7 +368,7 @@ class Trainer(Layer):
             )
         first = self._first()
         take: Any = dispatch.asarray
-        if dispatch.get_backend() == "cupy" and prefetch.stays_on_host((x, y), first._dtype):
+        if dispatch.on_device() and prefetch.stays_on_host((x, y), first._dtype):
             take = np.asarray
         return batches.prepare(op, x, y, weight, first._dtype, first.casts_input, take)
 

@@ -13,10 +13,11 @@ from fastnn.backends import MODULES
 
 CONTRACT = Path(__file__).resolve().parent.parent / "docs" / "contract.md"
 # What a backend may have: two calls at once, gradients written in their place, an optimizer's step
-# in one pass, and a way to the device that is not `asarray`.
+# in one pass, a way to the device that is not `asarray`, and how much memory is free there.
 OPTIONAL = {
     **{name: ["first", "second"] for name in ("rnn_forward_pair", "rnn_backward_pair")},
     "to_device": ["x"],
+    "free_memory": [],
     "dense_backward_into": ["dy", "saved", "need_dx", "out"],
     "adam_update": ["step"],
 }

@@ -31,11 +31,9 @@ def copies(monkeypatch):
     """Sizes of the arrays that went to the device, or came from there."""
     from numba import cuda
 
-    from fastnn.kernels.numba import array
-
     counted: list[int] = []
     kind = type(cuda.device_array(1, np.float32))
-    upload, download, overwrite = array.upload, kind.copy_to_host, kind.copy_to_device
+    download, overwrite = kind.copy_to_host, kind.copy_to_device
 
     def copy_to_host(self, *args, **kwargs):
         counted.append(self.size)
@@ -46,7 +44,6 @@ def copies(monkeypatch):
             counted.append(self.size)
         return overwrite(self, other, *args, **kwargs)
 
-    monkeypatch.setattr(array, "upload", lambda v: counted.append(v.size) or upload(v))
     monkeypatch.setattr(kind, "copy_to_host", copy_to_host)
     monkeypatch.setattr(kind, "copy_to_device", copy_to_device)
     return counted
@@ -238,6 +235,28 @@ def test_a_step_copies_nothing(copies, rng):
     # x, y and the order of the samples go there; the loss, the metric and the check come back.
     assert copied[4] == copied[12] and len(copied[4]) <= 8
     assert model.weights[0].size not in copied[4]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_data_too_large_for_the_device_go_there_by_batches(copies, rng, monkeypatch, shuffle):
+    from fastnn.backends import numba_gpu
+
+    x, y = problem(rng)
+    weight = rng.uniform(0.5, 1.5, len(x))
+
+    def fitted():
+        model = build()
+        copies.clear()
+        options = {"shuffle": shuffle, "sample_weight": weight}
+        model.fit(x, y, epochs=1, batch_size=6, verbose=0, **options)
+        return model.get_weights()
+
+    expected = fitted()
+    assert x.size in copies
+    monkeypatch.setattr(numba_gpu, "free_memory", lambda: 0)
+    for one, other in zip(fitted(), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert x.size not in copies and copies.count(x.size // 2) == 2
 
 
 def test_bad_values_are_told_at_the_end_of_the_epoch(rng):

@@ -91,6 +91,13 @@ def asarray(x: Any) -> Array:
     return cupy.asarray(x)
 
 
+def free_memory() -> float:
+    """Bytes that are free on the device, or in CuPy's pool."""
+    import cupy
+
+    return cupy.cuda.Device().mem_info[0] + cupy.get_default_memory_pool().free_bytes()
+
+
 def describe() -> dict[str, str]:
     """Facts for ``python -m fastnn info``."""
     import cupy

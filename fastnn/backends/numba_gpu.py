@@ -95,6 +95,11 @@ def to_device(x: Any) -> Array:
     return x
 
 
+def free_memory() -> float:
+    """Bytes that are free on the device."""
+    return _family("memory").free_bytes()
+
+
 def describe() -> dict[str, str]:
     """Facts for ``python -m fastnn info``."""
     from numba import cuda

@@ -18,6 +18,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.lib.stride_tricks import as_strided
 
 from fastnn.kernels.numba import device as _d
+from fastnn.kernels.numba import memory as device_memory
 from fastnn.kernels.numba import moves
 
 _LEGACY_STREAM = 1  # in the CUDA array interface; the stream that our kernels run on
@@ -250,12 +251,14 @@ def _no_kernel(name):
 
 def allocate(count, dtype):
     """Flat device memory; every array of this package comes from here or from `upload`."""
-    return cuda.device_array(count, dtype)
+    return device_memory.allocate(count, dtype)
 
 
 def upload(vector):
     """A flat NumPy array on the device."""
-    return cuda.to_device(vector)
+    there = allocate(vector.size, vector.dtype)
+    there.copy_to_device(vector)
+    return there
 
 
 def empty(shape, dtype):

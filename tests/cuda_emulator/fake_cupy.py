@@ -148,7 +148,7 @@ random = SimpleNamespace(default_rng=_Generator)
 
 
 def get_default_memory_pool() -> Any:
-    return SimpleNamespace(free_all_blocks=lambda: None)
+    return SimpleNamespace(free_all_blocks=lambda: None, free_bytes=lambda: 0)
 
 
 _compute_types: dict[str, int] = {}
