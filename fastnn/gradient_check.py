@@ -157,12 +157,12 @@ def _compare(
     numeric = np.empty(len(chosen))
     for k, flat in enumerate(chosen):
         index = np.unravel_index(flat, array.shape)
-        before = array[index]
+        before = float(array[index])  # a copy: on a device an element is a view
         h = step * max(1.0, abs(before))
         array[index] = before + h
-        above, up = value(), array[index] - before
+        above, up = value(), float(array[index]) - before
         array[index] = before - h
-        below, down = value(), before - array[index]
+        below, down = value(), before - float(array[index])
         array[index] = before
         numeric[k] = (above - below) / (up + down)
     analytic = check.analytic.reshape(-1)[chosen]

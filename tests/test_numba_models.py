@@ -137,6 +137,10 @@ def test_a_lambda_is_differentiated_on_the_device(rng, name):
         np.testing.assert_allclose(one.get(), other, rtol=1e-5, atol=1e-6)
 
 
+def test_gradients_of_a_layer_are_checked_on_the_device(rng):
+    assert fastnn.gradcheck(layers.Dense(2, "tanh"), rng.standard_normal((3, 2))) < 1e-7
+
+
 def test_masks_and_merging_layers(rng):
     """An embedding's mask through a graph with several inputs in one layer."""
     x = np.array([[1, 2, 0, 0], [3, 0, 0, 0], [0, 0, 0, 0]])

@@ -164,6 +164,12 @@ class DeviceArray(NDArrayOperatorsMixin):
     def __bool__(self):
         return bool(self.get().item())
 
+    def __str__(self):
+        return str(self.get())
+
+    def item(self):
+        return self.get().item()
+
     # ----------------------------------------------------------------------- arithmetic
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
