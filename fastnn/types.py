@@ -169,6 +169,7 @@ class RnnSaved(NamedTuple):
     ``gates`` [T, B, S, H], activated: LSTM (i, f, g, o); GRU (z, r, h) and, with reset_after, a
     fourth plane with ``h_prev U_h + b``; SimpleRNN keeps none (h itself is enough).
     Strides are the backend's own: rows are padded to a cache line on the CPU.
+    ``kept`` is what a backend saves of the noise; cython: a bit for each unit that zoneout held.
     """
 
     backend: str
@@ -180,6 +181,7 @@ class RnnSaved(NamedTuple):
     y: Array  # [T, B, H]
     c: Array | None  # [T, B, H], LSTM
     gates: Array | None
+    kept: Array | None = None
 
     def __repr__(self) -> str:
         return _brief(self)

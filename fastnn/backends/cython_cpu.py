@@ -229,7 +229,7 @@ def random_uniform(shape: tuple[int, ...], seed: int, stream: int, dtype: str) -
 
 def rnn_forward(
     x: Array, weights: RnnWeights, initial: Any, spec: RnnSpec, keep: str | None
-) -> tuple[RnnOutput, Array | None, Array | None]:
+) -> tuple[RnnOutput, Array | None, Array | None, Array | None]:
     packs = None if keep else constant.kept()
     return _rnn_output(keep, *_rnn.forward(x, weights, initial, spec, keep, packs))
 
@@ -241,11 +241,11 @@ def rnn_forward_pair(first: Any, second: Any) -> Any:
 
 
 def _rnn_output(
-    keep: str | None, y: Array, final_h: Array, final_c: Any, c: Any, gates: Any
-) -> tuple[RnnOutput, Array | None, Array | None]:
+    keep: str | None, y: Array, final_h: Array, final_c: Any, *saved: Any
+) -> tuple[RnnOutput, Array | None, Array | None, Array | None]:
     if final_c is None:
-        return RnnOutput(y, final_h, y if keep else None), None, gates
-    return RnnOutput(y, (final_h, final_c), (y, c) if keep else None), c, gates
+        return RnnOutput(y, final_h, y if keep else None), *saved
+    return RnnOutput(y, (final_h, final_c), (y, saved[0]) if keep else None), *saved
 
 
 def rnn_backward(d_output: RnnOutput, saved: RnnSaved, need_dx: bool) -> RnnGrads:

@@ -96,8 +96,9 @@ def rnn_forward(
     "states"    0           1       0                       0
     ==========  ==========  ======  ======================  =====================
 
-    (one of the five is c, which is also ``states[1]``). The backend cython needs a work area
-    besides, of at most about
+    (one of the five is c, which is also ``states[1]``). The backend cython adds a bit a unit for
+    each state with zoneout, T B rows of H rounded up to 64 bits. It needs a work area besides, of
+    at most about
 
         1.5 V Hp (Hp + Ip) + 5 B (2 Hp + Ip)
 

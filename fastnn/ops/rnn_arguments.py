@@ -30,12 +30,12 @@ class Call(NamedTuple):
     spec: RnnSpec
     keep: str | None
 
-    def result(self, found: tuple[RnnOutput, Any, Any]) -> tuple[RnnOutput, RnnSaved | None]:
-        output, c, gates = found
+    def result(self, found: tuple[Any, ...]) -> tuple[RnnOutput, RnnSaved | None]:
+        output, *arrays = found
         if self.keep is None:
             return output, None
         saved = RnnSaved(
-            self.name, self.spec, self.keep, self.x, self.weights, self.initial, output.y, c, gates
+            self.name, self.spec, self.keep, self.x, self.weights, self.initial, output.y, *arrays
         )
         return output, saved
 

@@ -50,6 +50,7 @@ cdef extern from "rnn.h":
         long y_t, y_b
         void *c
         void *gates
+        uint64_t *kept
         void *final_h
         void *final_c
     ctypedef struct fnn_rnn_backward:
@@ -58,6 +59,7 @@ cdef extern from "rnn.h":
         long y_t, y_b
         const void *c
         const void *gates
+        uint64_t *kept
         const void *dy
         const void *d_states_h
         const void *d_states_c
@@ -129,6 +131,11 @@ cdef cnp.ndarray padded(a, long Hp):
     base = zeros(wide, a.dtype)
     base[..., : shape[len(shape) - 1]] = a
     return base
+
+
+cdef int states_with_noise(spec):
+    """How many states zoneout holds at random."""
+    return 0 if spec.seed is None else (spec.zoneout[0] > 0) + (spec.zoneout[1] > 0)
 
 
 cdef cnp.ndarray like(x, long n, bint cleared):
@@ -225,7 +232,7 @@ cdef class _Forward:
 
     cdef fnn_rnn_forward f
     cdef list alive
-    cdef object y, c, gates, final_h, final_c
+    cdef object y, c, gates, kept, final_h, final_c
     cdef object packed
 
     def __cinit__(self, x, weights, initial, spec, keep, packs):
@@ -249,6 +256,9 @@ cdef class _Forward:
                 self.c = make((T, B, Hp), x.dtype)
         if keep == "gates" and planes:
             self.gates = make((T, B, planes, Hp), x.dtype)
+        if keep is not None and states_with_noise(spec):
+            self.kept = make((T, B, states_with_noise(spec), (H + 63) // 64), np.uint64)
+        self.f.kept = <uint64_t *> data(self.kept)
         self.f.y, self.f.y_t, self.f.y_b = data(y), step(y, 0), step(y, 1)
         self.f.c, self.f.gates = data(self.c), data(self.gates)
         self.f.final_h, self.f.final_c = data(self.final_h), data(self.final_c)
@@ -261,11 +271,13 @@ cdef class _Forward:
             raise MemoryError("[rnn_forward] no memory for the work area")
         cdef long H = self.f.call.H
         return (self.y, self.final_h, self.final_c, None if self.c is None else self.c[..., :H],
-                None if self.gates is None else self.gates[..., :H])
+                None if self.gates is None else self.gates[..., :H], self.kept)
 
 
 def forward(x, weights, initial, spec, keep, packs=None):
-    """`(y, final_h, final_c, c, gates)`; the last three None where the cell or keep has none.
+    """`(y, final_h, final_c, c, gates, kept)`; the last four None where the cell or keep has none.
+
+    `kept` are the bits of zoneout `[T, B, states with noise, ceil(H / 64)]`, uint64.
 
     `packs` is a dict in which packed weights are kept from call to call, if they will not change.
     """
@@ -305,7 +317,7 @@ cdef class _Backward:
         y, c, gates = rows_of(saved.y), padded(saved.c, f.call.Hp), padded(saved.gates, f.call.Hp)
         dy_, dsh, dsc = rows_of(dy), rows_of(d_states_h), rows_of(d_states_c)
         dfh, dfc = dense(d_final_h, dtype), dense(d_final_c, dtype)
-        self.alive += [y, c, gates, dy_, dsh, dsc, dfh, dfc]
+        self.alive += [y, c, gates, saved.kept, dy_, dsh, dsc, dfh, dfc]
         if need_dx:
             self.dx = dx = like(x, inputs, saved.spec.lengths is not None)
             f.dx, f.dx_t, f.dx_b = data(dx), step(dx, 0), step(dx, 1)
@@ -319,6 +331,7 @@ cdef class _Backward:
             self.dc0 = empty((B, H), dtype)
         f.y, f.y_t, f.y_b = data(y), step(y, 0), step(y, 1)
         f.c, f.gates = data(c), data(gates)
+        f.kept = <uint64_t *> data(saved.kept)
         f.dy, f.d_states_h, f.d_states_c = data(dy_), data(dsh), data(dsc)
         if dy_ is not None:
             f.dy_t, f.dy_b = step(dy_, 0), step(dy_, 1)

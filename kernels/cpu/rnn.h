@@ -39,6 +39,7 @@ typedef struct {
     long y_t, y_b;
     void *c;                             /* [T, B, Hp] dense, or NULL */
     void *gates;                         /* [T, B, S, Hp] dense, or NULL */
+    uint64_t *kept;                      /* [T, B, states with noise, ceil(H/64)], bits: zoneout's; or NULL */
     void *final_h, *final_c;             /* [B, H] dense; final_c only for LSTM */
 } fnn_rnn_forward;
 
@@ -47,6 +48,7 @@ typedef struct {
     const void *y;                       /* [T, B, H] contiguous */
     long y_t, y_b;
     const void *c, *gates;               /* as saved; gates NULL: computed again */
+    uint64_t *kept;                      /* as saved; NULL: drawn again, where zoneout is noise */
     const void *dy, *d_states_h, *d_states_c; /* [T, B, H] contiguous, or NULL */
     long dy_t, dy_b, dsh_t, dsh_b, dsc_t, dsc_b;
     const void *d_final_h, *d_final_c;   /* [B, H] dense, or NULL */
