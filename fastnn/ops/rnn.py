@@ -188,9 +188,10 @@ def rnn_backward(d_output: RnnOutput, saved: RnnSaved, *, need_dx: bool = True) 
     x, each twice; states; without the tile unit 2, 2, 8 and 0 instead of 2.5, 3, 8 and 192). With
     ``keep="states"`` a chunk's gates are computed again, for
 
-        V Hp (H + I) + R (5 Hp + Ip)
+        1.5 V Hp (Hp + Ip) + 1.5 R (4 Hp + Ip)
 
-    more. Gradients of gates for all T are never held.
+    more (1 instead of 1.5 twice, and 5 for 4, without the tile unit; of the first part only a panel where
+    T B is a single chunk). Gradients of gates for all T are never held.
     """
     return checked_backward(d_output, saved).rnn_backward(d_output, saved, need_dx)
 
