@@ -66,16 +66,22 @@ class Prefetched:
 
         copies = cupy.cuda.Stream(non_blocking=True)
         ready: tuple[_Slot, Data] | None = None
-        for i, batch in enumerate(self.source):
-            slot = self._slots[i % 2]
-            following = slot, slot.upload(batch, copies)
+        try:
+            for i, batch in enumerate(self.source):
+                slot = self._slots[i % 2]
+                following = slot, slot.upload(batch, copies)
+                if ready is not None:
+                    yield self._used(*ready)
+                    ready[0].release()
+                ready = following
             if ready is not None:
                 yield self._used(*ready)
                 ready[0].release()
-            ready = following
-        if ready is not None:
-            yield self._used(*ready)
-            ready[0].release()
+        finally:
+            # Who stops early leaves a copy on its way, into memory that is soon another array's.
+            for slot in self._slots:
+                if slot.copied is not None:
+                    cupy.cuda.get_current_stream().wait_event(slot.copied)
 
     @staticmethod
     def _used(slot: _Slot, batch: Data) -> Data:

@@ -8,6 +8,7 @@ from cuda_emulator import device, fake_cupy
 
 import fastnn
 from fastnn import layers, optimizers, prefetch
+from fastnn.batches import Data
 
 REASON = device.unavailable()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -139,6 +140,18 @@ def test_data_too_large_for_the_device_are_fetched_ahead(cupy, rng, monkeypatch,
         np.testing.assert_allclose(actual[0][key], values, rtol=1e-6, err_msg=key)
     for one, other in zip(actual[1], expected[1], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.skipif(device.cupy_gpu.unavailable() is None, reason="seen in the stand-in alone")
+def test_who_stops_early_waits_for_the_copy_on_its_way(cupy, rng, monkeypatch):
+    x, y = problem(rng)
+    own = prefetch.Prefetched(Data(x[i : i + 9], y[i : i + 9]) for i in (0, 9, 18))
+    batches = iter(own)
+    next(batches)
+    stream, waited = cupy.cuda.get_current_stream(), []
+    monkeypatch.setattr(type(stream), "wait_event", lambda self, event: waited.append(event))
+    batches.close()
+    assert {id(slot.copied) for slot in own._slots} == set(map(id, waited))
 
 
 def test_bad_labels_are_told_at_the_end_of_the_epoch(cupy, rng):

@@ -5,6 +5,8 @@ These run on a GPU, or in the simulator (`test_numba_simulator` starts them ther
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from conftest import need
@@ -169,6 +171,15 @@ def test_a_view_knows_its_base(upload):
     x = fastnn.asarray(upload(np.zeros((2, 3))))
     assert x.base is None and x[0][1:].base is x and x.reshape(6).T.base is x
     assert x.copy().base is None
+
+
+def test_other_libraries_are_told_on_which_stream_its_work_is():
+    from fastnn.kernels.numba.array import DeviceArray
+
+    memory = SimpleNamespace(__cuda_array_interface__={"data": (64, False), "stream": None})
+    told = DeviceArray(memory, np.zeros((2, 3)), 2).__cuda_array_interface__
+    assert told["stream"] == 1  # the legacy default stream
+    assert told["data"] == (64 + 16, False) and told["shape"] == (2, 3)
 
 
 def test_what_has_no_kernel_is_refused(upload):

@@ -263,6 +263,33 @@ def test_data_too_large_for_the_device_go_there_by_batches(copies, rng, monkeypa
     assert x.size not in copies and copies.count(x.size // 2) == 2
 
 
+METRICS = {
+    "mse": (3,),
+    "mae": (3,),
+    "binary_accuracy": (3,),
+    "categorical_accuracy": (3,),
+    "sparse_categorical_accuracy": (),
+    "sparse_top_k_categorical_accuracy": (),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_is_made_on_the_device(rng, name):
+    y_pred = rng.random((5, 3)).astype("float32")
+    y_true = rng.integers(0, 2, (5, *METRICS[name])).astype("float32" if METRICS[name] else "int64")
+    mask = np.array([True, False, True, True, False])
+
+    def run():
+        metric = fastnn.metrics.get(name)
+        for weight in (None, fastnn.asarray(mask)):
+            metric.update_state(fastnn.asarray(y_true), fastnn.asarray(y_pred), weight)
+        return metric.result()
+
+    with fastnn.use_backend("numpy"):
+        expected = run()
+    assert run() == pytest.approx(expected, rel=1e-6)
+
+
 def test_bad_values_are_told_at_the_end_of_the_epoch(rng):
     x, y = problem(rng)
     y[7] = 2

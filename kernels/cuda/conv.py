@@ -34,6 +34,8 @@ _FEW_CHANNELS = 8
 _COLUMN_BYTES = 256 << 20  # of patches at a time
 _TILE_M = 128  # of conv_tile.cuh
 _SEGMENT_PIXELS = 4096  # summed by one block before the segments are
+_MOST_SEGMENTS = 256
+_MOST_DEEP = 65535  # blocks along the third axis of a grid
 
 
 def im2col(x: Any, window: Any) -> Any:
@@ -246,15 +248,15 @@ def _columns_input(call: _Call, dz: Any, kernel: Any, dx: Any) -> None:
             call.fold(cols, dx, image, images, group)
 
 
-def _segments(call: _Call) -> tuple[int, int]:
+def _segments(call: _Call, most: int = _MOST_SEGMENTS) -> tuple[int, int]:
     """How many segments of pixels, and how long one is."""
-    segments = min(-(-call.pixels // _SEGMENT_PIXELS), 256)
+    segments = max(1, min(-(-call.pixels // _SEGMENT_PIXELS), _MOST_SEGMENTS, most))
     each = -(-call.pixels // segments)
     return -(-call.pixels // each), each
 
 
 def _implicit_weights(call: _Call, x: Any, dz: Any, kernel: Any) -> Any:
-    segments, each = _segments(call)
+    segments, each = _segments(call, _MOST_DEEP // call.groups)
     parts = cupy.empty((segments, *kernel.shape), wide(call.dtype))
     args = (x, dz, parts, np.int64(each), call.struct)
     call.tiles("weights", call.taps, call.outer, call.groups * segments, args)

@@ -66,6 +66,7 @@ class DeviceArray(NDArrayOperatorsMixin):
         address, read_only = interface["data"]
         interface["data"] = (address + self._offset * self.dtype.itemsize, read_only)
         interface["shape"], interface["strides"] = self.shape, self.strides
+        interface["stream"] = _LEGACY_STREAM  # others wait for what is queued there
         return interface
 
     # ----------------------------------------------------------------------- views
