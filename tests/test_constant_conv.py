@@ -12,7 +12,7 @@ import fastnn
 from fastnn import layers, ops
 from fastnn.backends import constant
 
-ENGINES = ("auto", "channels", "pixels", "taps", "winograd", "amx")
+ENGINES = ("auto", "channels", "pixels", "taps", "winograd", "amx", "lines")
 
 # channels of x, outputs, groups, kernel, stride, dilation
 CONVOLUTIONS = {
@@ -131,7 +131,7 @@ def test_what_tells_kernels_apart(backend, rng, dtype):
             np.testing.assert_array_equal(ops.dense_forward(rows, kernel)[0], y)
 
 
-@pytest.mark.parametrize("engine", ["auto", "winograd", "amx"])
+@pytest.mark.parametrize("engine", ["auto", "winograd", "amx", "lines"])
 @pytest.mark.parametrize("where", ["image", "kernel"])
 def test_what_is_not_finite_is_decided_at_every_call(set_engine, rng, engine, where):
     set_engine(engine)

@@ -26,9 +26,17 @@ MORE = {
     "a line": Shape((3, 1, 300, 64), (1, 5, 64, 40)),
     "wide line": Shape((1, 1, 2500, 33), (1, 3, 33, 32), padding=((0, 0), (1, 1))),
     "strides": Shape((3, 15, 14, 64), (3, 3, 64, 96), (2, 3), ((1, 1), (1, 1))),
+    # Few channels: kernels whose rows are bundled by 3, by all, by one, lines with a column to spare.
+    "stem": Shape((2, 37, 41, 3), (7, 7, 3, 64), (2, 2), ((3, 3), (3, 3))),
+    "gray": Shape((5, 12, 12, 1), (5, 5, 1, 70)),
+    "six channels": Shape((3, 20, 70, 6), (4, 3, 6, 33), (3, 2), ((2, 1), (0, 2))),
+    "twenty channels": Shape((2, 7, 40, 20), (5, 2, 20, 16), padding=((2, 2), (1, 0))),
+    "taps apart": Shape((2, 20, 21, 3), (3, 4, 3, 40), (1, 2), ((2, 2), (3, 3)), (2, 3)),
+    "three groups": Shape((2, 11, 30, 6), (3, 3, 2, 51), padding=((1, 1), (1, 1)), groups=3),
 }
 ALL = {**SHAPES, **MORE}
 shape_of = pytest.mark.parametrize("shape", ALL.values(), ids=ALL.keys())
+engine_of = pytest.mark.parametrize("engine", ["amx", "lines"])
 format_of = pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 
 
@@ -45,8 +53,10 @@ def _restored() -> Iterator[None]:
 
 @shape_of
 @format_of
+@engine_of
 @pytest.mark.parametrize("activation", [None, "tanh"])
-def test_against_float64(shape, data_format, activation):
+def test_against_float64(shape, data_format, engine, activation):
+    _conv._set_engine(engine)
     arrays = arrays_of(shape, data_format, np.float32)
     actual = run(shape, data_format, arrays, activation)
     options = shape._asdict()
@@ -63,7 +73,9 @@ def test_against_float64(shape, data_format, activation):
 
 
 @shape_of
-def test_the_same_bits_for_any_number_of_threads(shape):
+@engine_of
+def test_the_same_bits_for_any_number_of_threads(shape, engine):
+    _conv._set_engine(engine)
     arrays = arrays_of(shape, "channels_last", np.float32)
     results = []
     for threads in (1, 2, 4):
@@ -79,6 +91,14 @@ def test_the_same_bits_for_any_number_of_threads(shape):
 @pytest.mark.parametrize(("mean", "kernel_mean"), [(0, 0), (100, 0), (100, 1), (1e4, 0)])
 def test_forward_rounds_less_than_a_plain_sum(stride, inputs, mean, kernel_mean):
     check_forward(10 if stride == 1 else 15, inputs, 32, stride, mean, kernel_mean)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("inputs", [1, 3, 4, 7, 16])
+@pytest.mark.parametrize(("mean", "kernel_mean"), [(0, 0), (100, 0), (100, 1), (1e4, 0)])
+def test_lines_round_less_than_a_plain_sum(stride, inputs, mean, kernel_mean):
+    _conv._set_engine("lines")
+    check_forward(30, inputs, 32, stride, mean, kernel_mean)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -133,7 +153,8 @@ def test_the_gradients_are_the_adjoint():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3.4e38])
 @pytest.mark.parametrize("where", ["x", "kernel", "dy"])
-def test_what_does_not_split_goes_to_fma(value, where):
+@engine_of
+def test_what_does_not_split_goes_to_fma(value, where, engine):
     rng = np.random.default_rng(4)
     x = rng.standard_normal((2, 9, 9, 20)).astype(np.float32)
     kernel = rng.standard_normal((3, 3, 20, 40)).astype(np.float32) * np.float32(1e-3)
@@ -142,7 +163,7 @@ def test_what_does_not_split_goes_to_fma(value, where):
     found = []
     for isa in ("amx", "avx512"):
         _runtime._set_isa(isa)
-        _conv._set_engine("amx" if isa == "amx" else "channels")
+        _conv._set_engine(engine if isa == "amx" else "channels")
         with np.errstate(all="ignore"):
             y, saved = fastnn.conv2d_forward(x, kernel, activation="relu")
             grads = fastnn.conv2d_backward(dy, saved)
@@ -167,8 +188,12 @@ def test_it_is_chosen_where_it_is_ahead(rng):
     assert not np.array_equal(forward(x, kernel, "auto"), forward(x, kernel, "channels"))
     few, narrow = x[..., :15].copy(), kernel[:, :, :15].copy()  # too few for its error bound
     assert not np.array_equal(forward(few, narrow, "auto"), forward(few, narrow, "amx"))
+    photo = rng.standard_normal((1, 40, 40, 3)).astype(np.float32)
+    wide = rng.standard_normal((7, 7, 3, 64)).astype(np.float32)
+    assert np.array_equal(forward(photo, wide, "auto"), forward(photo, wide, "lines"))
     _runtime._set_isa("avx512")
     assert np.array_equal(forward(x, kernel, "auto"), forward(x, kernel, "channels"))
+    assert np.array_equal(forward(photo, wide, "auto"), forward(photo, wide, "channels"))
 
 
 def test_winograd_is_chosen_where_it_is_ahead(rng):

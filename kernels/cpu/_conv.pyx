@@ -33,6 +33,7 @@ cdef extern from "conv.h":
         ENGINE_TAPS
         ENGINE_WINOGRAD
         ENGINE_AMX
+        ENGINE_LINES
         FNN_CONV_WAYS
     ctypedef struct fnn_window:
         long size[2]
@@ -100,6 +101,7 @@ cdef dict ACTIVATIONS = {
 cdef dict ENGINES = {
     "auto": ENGINE_AUTO, "channels": ENGINE_CHANNELS, "pixels": ENGINE_PIXELS,
     "taps": ENGINE_TAPS, "winograd": ENGINE_WINOGRAD, "amx": ENGINE_AMX,
+    "lines": ENGINE_LINES,
 }
 cdef int engine = ENGINE_AUTO
 cdef bint winograd = True

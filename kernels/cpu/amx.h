@@ -261,33 +261,40 @@ FNN_INLINE void amx_store_2x2(REAL *a, REAL *b, REAL *c, REAL *d, long stride)
     _tile_stored(3, d, stride);
 }
 
-/* tmm0..3 += 32 rows of left, the second 16 `below` numbers after the first, times two column vectors. */
+/* tmm0..3 += one block of k: 32 rows of left, `stride` bytes apart, the second 16 `below` numbers after the first, its parts
+ * `part` numbers apart, times two column vectors. Rows may overlap. */
+FNN_INLINE void amx_2x2_block(const bf16 *left, long stride, long part, long below, const bf16 *right0, const bf16 *right1,
+                              const amx_rest rest, void *context)
+{
+    _tile_loadd(4, left, stride);
+    AMX_LOAD(6, right0 + 1024);
+    AMX_LOAD(7, right1 + 1024);
+    _tile_loadd(5, left + below, stride);
+    AMX_FOUR /* a1 b3 */
+    AMX_LOAD(6, right0 + 512);
+    AMX_LOAD(7, right1 + 512);
+    AMX_FOUR /* a1 b2 */
+    _tile_loadd(4, left + part, stride);
+    _tile_loadd(5, left + below + part, stride);
+    AMX_FOUR /* a2 b2 */
+    AMX_LOAD(6, right0);
+    AMX_LOAD(7, right1);
+    AMX_FOUR /* a2 b1 */
+    _tile_loadd(4, left + 2 * part, stride);
+    _tile_loadd(5, left + below + 2 * part, stride);
+    AMX_FOUR /* a3 b1 */
+    _tile_loadd(4, left, stride);
+    _tile_loadd(5, left + below, stride);
+    AMX_FOUR /* a1 b1 */
+}
+
+/* The same for several blocks, with rows of a block side by side. */
 FNN_INLINE void amx_2x2(const bf16 *left, long ld, long below, const bf16 *right0, const bf16 *right1,
                         long blocks, const amx_rest rest, void *context)
 {
     long part = ld * AMX_K;
-    for (long k = 0; k < blocks; k++, left += 3 * part, right0 += AMX_RIGHT, right1 += AMX_RIGHT) {
-        AMX_LOAD(4, left);
-        AMX_LOAD(6, right0 + 1024);
-        AMX_LOAD(7, right1 + 1024);
-        AMX_LOAD(5, left + below);
-        AMX_FOUR /* a1 b3 */
-        AMX_LOAD(6, right0 + 512);
-        AMX_LOAD(7, right1 + 512);
-        AMX_FOUR /* a1 b2 */
-        AMX_LOAD(4, left + part);
-        AMX_LOAD(5, left + below + part);
-        AMX_FOUR /* a2 b2 */
-        AMX_LOAD(6, right0);
-        AMX_LOAD(7, right1);
-        AMX_FOUR /* a2 b1 */
-        AMX_LOAD(4, left + 2 * part);
-        AMX_LOAD(5, left + below + 2 * part);
-        AMX_FOUR /* a3 b1 */
-        AMX_LOAD(4, left);
-        AMX_LOAD(5, left + below);
-        AMX_FOUR /* a1 b1 */
-    }
+    for (long k = 0; k < blocks; k++, left += 3 * part, right0 += AMX_RIGHT, right1 += AMX_RIGHT)
+        amx_2x2_block(left, 64, part, below, right0, right1, rest, context);
 }
 
 /* As amx_2x2, of a left operand [k blocks][3][16][32], the second 16 rows `below` numbers further on, and a right one

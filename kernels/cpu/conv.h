@@ -14,10 +14,10 @@ typedef struct {
 
 /* What the lanes and rows of products are; ENGINE_AUTO compares estimates of cycles. A forced engine
  * that does not suit a product leaves it to the estimates. */
-enum { ENGINE_AUTO, ENGINE_CHANNELS, ENGINE_PIXELS, ENGINE_TAPS, ENGINE_WINOGRAD, ENGINE_AMX };
+enum { ENGINE_AUTO, ENGINE_CHANNELS, ENGINE_PIXELS, ENGINE_TAPS, ENGINE_WINOGRAD, ENGINE_AMX, ENGINE_LINES };
 
 /* In how many ways kernels are packed: one an engine, and one more for Winograd's on the tile unit. */
-enum { WAY_WINOGRAD_AMX = ENGINE_AMX + 1, FNN_CONV_WAYS };
+enum { WAY_WINOGRAD_AMX = ENGINE_LINES + 1, FNN_CONV_WAYS };
 
 typedef struct {
     const fnn_runtime *runtime;

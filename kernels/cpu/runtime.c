@@ -53,7 +53,8 @@ static inline void restore_mode(uint64_t before)
 
 enum {
     SEAT = 1 << 16, /* seats: free seats in the high half, workers inside in the low half */
-    INSIDE = SEAT - 1
+    INSIDE = SEAT - 1,
+    SHARES = 16 /* of the tasks, at most; more threads begin in twos */
 };
 
 enum {
@@ -82,7 +83,11 @@ static struct {
     event doorbell;
     atomic_llong rung; /* when the doorbell changed */
     atomic_int caller_cpu; /* and where its owner was then */
-    alignas(64) atomic_long next;
+    /* Of each share of the tasks, neighbours all: the next one. A thread begins with the share of its seat, which it had in
+     * the last call too, so that what it wrote or read there may still be in its own cache; then it helps the others. */
+    struct {
+        alignas(64) atomic_long next;
+    } shares[SHARES];
     team_state team;
     alignas(64) atomic_llong cpu; /* what the workers of this team used, in ns */
 } pool;
@@ -101,13 +106,18 @@ static int crowded(int size) { return size > atomic_load_explicit(&cores, memory
 /* In a crowd a spinning thread may hold the core of the thread that it waits for. */
 static int64_t spin_time(int size, int64_t ns) { return crowded(size) ? 0 : ns; }
 
-static void take_tasks(void)
+static long share_count(void) { return pool.size < SHARES ? pool.size : SHARES; }
+
+static long share_begin(long share) { return pool.tasks * share / share_count(); }
+
+static void take_tasks(int seat)
 {
     fnn_task task = pool.task;
     void *context = pool.context;
-    long tasks = pool.tasks, i;
-    while ((i = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed)) < tasks)
-        task(context, i);
+    for (long s = 0, count = share_count(); s < count; s++) {
+        long share = (seat + s) % count, end = share_begin(share + 1), i;
+        while ((i = atomic_fetch_add_explicit(&pool.shares[share].next, 1, memory_order_relaxed)) < end) task(context, i);
+    }
 }
 
 /* The number of the seat taken, from 1, or 0 when none was free. */
@@ -143,7 +153,7 @@ static void *worker(void *unused)
             pool.member(pool.context, seat, pool.size, &pool.team);
             atomic_fetch_add(&pool.cpu, cpu_ns() - before);
         } else {
-            take_tasks();
+            take_tasks(seat);
         }
         idle_since = wall_ns();
         if ((atomic_fetch_sub(&pool.seats.word, 1) & INSIDE) == 1) event_wake(&pool.seats, 1);
@@ -216,9 +226,10 @@ static void run(fnn_task fn, void *context, long tasks, int threads)
         pool.member = NULL;
         pool.context = context;
         pool.tasks = tasks;
-        atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
+        for (long s = 0; s < share_count(); s++)
+            atomic_store_explicit(&pool.shares[s].next, share_begin(s), memory_order_relaxed);
         open_seats(workers);
-        take_tasks();
+        take_tasks(0);
         atomic_fetch_and(&pool.seats.word, INSIDE);
         wait_for_workers();
         leave_pool();
