@@ -74,6 +74,9 @@ def test_a_mask_as_an_index_is_refused(upload):
     x = fastnn.asarray(upload(np.arange(4.0)))
     with pytest.raises(TypeError, match=r"^\[DeviceArray\] an index of ndarray"):
         x[np.array([True, False, True, False])]
+    for index in (True, (False, 1), [0, 1]):
+        with pytest.raises(TypeError, match=r"^\[DeviceArray\] an index of (bool|list)"):
+            x[index]
 
 
 ARITHMETIC = {

@@ -84,7 +84,10 @@ class DeviceArray(NDArrayOperatorsMixin):
             return _functions().take(self, index, 0)
         index = index if isinstance(index, tuple) else (index,)
         for i in index:
-            if not (i is None or i is Ellipsis or isinstance(i, (int, np.integer, slice))):
+            # A boolean would make NumPy copy the layout, whose memory is not there.
+            if isinstance(i, bool) or not (
+                i is None or i is Ellipsis or isinstance(i, (int, np.integer, slice))
+            ):
                 raise TypeError(
                     f"[DeviceArray] an index of {type(i).__name__}; integers, slices, None and ... "
                     "are needed on the device"
