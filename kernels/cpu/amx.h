@@ -18,9 +18,12 @@
  *      +-------------+  |  tmm0   |  tmm1   |         a1b3 a1b2 a2b2 a2b1 a3b1 a1b1 each product changes
  *      | 16 rows x 32|  +---------+---------+         one side only: 14 loads for 24 products.
  *      | 16 rows x 32|  |  tmm2   |  tmm3   |         With 16 rows or fewer: 1 x 4, a1 a2 a3 in tmm4..6
- *      +-------------+  +---------+---------+         and B in tmm7: 15 loads for 24.
+ *      +-------------+  +---------+---------+         and B in tmm7: 15 loads for 24. Three tiles of rows:
+ *                                                     3 x 1, A in tmm4..6, B in tmm7: 15 loads for 18.
  *
- * Both orders are the same for each sum, so a row's result does not depend on the rows beside it.
+ * The order of a sum's products is the same in all three, so a row's result does not depend on the rows
+ * beside it. A product waits 52 cycles for the one before it in the same sum, and the unit takes a new one
+ * every 16: fewer than three sums at once would leave it idle, which is what 3 x 1 is for.
  *
  * Infinities, NaN and values above 2^127 (1 + 2^-1 + .. ) do not split. Whoever splits says so, and the
  * call is made again with FMA (mac.h). Of values under 2^-108 the last part is a denormal and is lost:
@@ -109,43 +112,6 @@ FNN_INLINE __mmask16 amx_split_left(bf16 *left, long ld, long r, long u, vec a)
     for (int j = 0; j < 3; j++, dst += ld * AMX_K)
         _mm256_store_si256((__m256i *)dst, _mm512_castsi512_si256(amx_join(part[j], part[j])));
     return bad;
-}
-
-/* One pair of rows, 32 columns, of a left operand into two right operands. */
-FNN_INLINE void amx_turn_rows(bf16 *right0, bf16 *right1, __m512i even, __m512i odd, __m512 *sum0, __m512 *sum1)
-{
-    static const uint16_t low[32] __attribute__((aligned(64))) = {
-        0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39,
-        8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
-    const __m512i first = *(const __m512i *)low, second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
-    const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
-    __m512i a = _mm512_permutex2var_epi16(even, first, odd), b = _mm512_permutex2var_epi16(even, second, odd);
-    _mm512_store_si512(right0, a);
-    _mm512_store_si512(right1, b);
-    *sum0 = _mm512_dpbf16_ps(*sum0, (__m512bh)a, ones);
-    *sum1 = _mm512_dpbf16_ps(*sum1, (__m512bh)b, ones);
-}
-
-/* 32 columns of a left operand as two column vectors of right operands: what was summed over columns is
- * now summed over rows. Rows 0 .. rows - 1, then zeros to the end of a block. `sums` += the columns' sums. */
-static __attribute__((noinline, unused)) void amx_turn(bf16 *right0, bf16 *right1, const bf16 *left, long ld, long rows,
-                                               vec *sums0, vec *sums1)
-{
-    for (int j = 0; j < 3; j++, left += ld * AMX_K) {
-        __m512 a = _mm512_setzero_ps(), b = _mm512_setzero_ps();
-        for (long k = 0; k < rows; k += 2) {
-            long at = k / AMX_K * AMX_RIGHT + j * 16 * 32 + k % AMX_K / 2 * 32;
-            const __m512i *src = (const __m512i *)(left + k * AMX_K);
-            amx_turn_rows(right0 + at, right1 + at, src[0], k + 1 < rows ? src[1] : _mm512_setzero_si512(), &a, &b);
-        }
-        for (long k = round_up(rows, 2); k % AMX_K; k += 2) {
-            long at = k / AMX_K * AMX_RIGHT + j * 16 * 32 + k % AMX_K / 2 * 32;
-            _mm512_store_si512(right0 + at, _mm512_setzero_si512());
-            _mm512_store_si512(right1 + at, _mm512_setzero_si512());
-        }
-        *sums0 += (vec)a;
-        *sums1 += (vec)b;
-    }
 }
 
 /* One right block from the rows of a matrix: rows 0 .. 31 of 16 columns, `load(context, row)` each. */
@@ -324,6 +290,39 @@ FNN_INLINE void amx_2x2_pairs(const bf16 *left, long below, const bf16 *right0, 
         AMX_LOAD(4, left);
         AMX_LOAD(5, left + below);
         AMX_FOUR /* a1 b1 */
+    }
+}
+
+#define AMX_THREE(l, below)                \
+    AMX_LOAD(4, l);                        \
+    AMX_LOAD(5, (l) + (below));            \
+    AMX_LOAD(6, (l) + 2 * (below));
+
+#define AMX_COLUMN                         \
+    _tile_dpbf16ps(0, 4, 7);               \
+    _tile_dpbf16ps(1, 5, 7);               \
+    _tile_dpbf16ps(2, 6, 7);               \
+    rest(context);
+
+/* tmm0..2 += 48 rows of left, each 16 `below` numbers after those before, times one column vector. */
+FNN_INLINE void amx_3x1(const bf16 *left, long ld, long below, const bf16 *right, long blocks, const amx_rest rest,
+                        void *context)
+{
+    long part = ld * AMX_K;
+    for (long k = 0; k < blocks; k++, left += 3 * part, right += AMX_RIGHT) {
+        AMX_THREE(left, below)
+        AMX_LOAD(7, right + 1024);
+        AMX_COLUMN /* a1 b3 */
+        AMX_LOAD(7, right + 512);
+        AMX_COLUMN /* a1 b2 */
+        AMX_THREE(left + part, below)
+        AMX_COLUMN /* a2 b2 */
+        AMX_LOAD(7, right);
+        AMX_COLUMN /* a2 b1 */
+        AMX_THREE(left + 2 * part, below)
+        AMX_COLUMN /* a3 b1 */
+        AMX_THREE(left, below)
+        AMX_COLUMN /* a1 b1 */
     }
 }
 
