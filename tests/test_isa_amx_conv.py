@@ -26,7 +26,7 @@ MORE = {
     "a line": Shape((3, 1, 300, 64), (1, 5, 64, 40)),
     "wide line": Shape((1, 1, 2500, 33), (1, 3, 33, 32), padding=((0, 0), (1, 1))),
     "strides": Shape((3, 15, 14, 64), (3, 3, 64, 96), (2, 3), ((1, 1), (1, 1))),
-    # Few channels: kernels whose rows are bundled by 3, by all, by one, lines with a column to spare.
+    # Few channels: kernel rows bundled by 3, by all, by one, lines with a column to spare.
     "stem": Shape((2, 37, 41, 3), (7, 7, 3, 64), (2, 2), ((3, 3), (3, 3))),
     "gray": Shape((5, 12, 12, 1), (5, 5, 1, 70)),
     "six channels": Shape((3, 20, 70, 6), (4, 3, 6, 33), (3, 2), ((2, 1), (0, 2))),
