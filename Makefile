@@ -27,7 +27,7 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/python -m fastnn demo $(DEMO)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m pytest bench --benchmark-only $(PYTEST)
