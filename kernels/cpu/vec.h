@@ -46,6 +46,24 @@ FNN_INLINE vec vset(REAL a) { return a - (vec){0}; }
 FNN_INLINE vec vload(const REAL *p) { return *(const vec_unaligned *)p; }
 FNN_INLINE void vstore(REAL *p, vec a) { *(vec_unaligned *)p = a; }
 
+/* To memory, past the caches, where a vector is a whole cache line at its place; else a plain store. */
+FNN_INLINE void vstream(REAL *p, vec a)
+{
+#if defined(__AVX512F__) && VBYTES == 64
+    _mm512_stream_si512((__m512i *)p, (__m512i)a);
+#else
+    vstore(p, a);
+#endif
+}
+
+/* After streams, before another thread reads them. */
+FNN_INLINE void vstream_end(void)
+{
+#if defined(__AVX512F__) && VBYTES == 64
+    _mm_sfence();
+#endif
+}
+
 /* The first n lanes (0 < n <= VL); lanes past n are zero and their memory is not touched. */
 #if defined(__AVX512F__) && VBYTES == 64
 #if REAL_IS_DOUBLE
