@@ -118,7 +118,7 @@ FUNCTIONS = {
     "vdot": lambda a, b: np.vdot(a, b),
     "like": lambda a, b: np.full_like(a, 2.0) + np.ones_like(a, shape=(4,)) - np.zeros_like(a),
     "matrices": lambda a, b: (a @ b.T)[None] @ a,
-    "matrix and vector": lambda a, b: a @ b[0] + a[0] @ b.T,
+    "matrix and vector": lambda a, b: np.dot(a, b[0]) + a[0] @ b.T,
     "variance": lambda a, b: np.var(a, axis=1) + np.std(b),
     "elementary": lambda a, b: np.log1p(np.exp(a)) + np.hypot(a, b) + np.sign(a) * np.square(b),
     "take": lambda a, b: np.take(a, [2, 0, 2], axis=1),
@@ -137,6 +137,20 @@ def test_a_function_is_numpys(upload, rng, dtype, name):
     assert on_device(actual)
     assert actual.dtype == expected.dtype and actual.shape == expected.shape
     np.testing.assert_allclose(actual.get(), expected, rtol=2e-5, atol=1e-6)
+
+
+def test_comparisons_as_a_whole(upload):
+    a = np.array([1.0, np.inf, np.nan, -np.inf])
+    x = fastnn.asarray(upload(a))
+    others = (a, a + 1e-9, -a, np.array([1.0, 2.0, np.nan, -np.inf]), a[:3])
+    for other in others:
+        for equal_nan in (False, True):
+            assert np.array_equal(x, other, equal_nan) == np.array_equal(a, other, equal_nan)
+            if len(other) == len(a):
+                expected = np.isclose(a, other, equal_nan=equal_nan)
+                np.testing.assert_array_equal(np.isclose(x, other, equal_nan=equal_nan), expected)
+                assert np.allclose(other, x, equal_nan=equal_nan) == expected.all()
+    assert int(np.count_nonzero(x > 0)) == 2
 
 
 def test_nan_wins_and_nothing_adds_up_to_zero(upload):

@@ -20,6 +20,7 @@ from fastnn.kernels.numba.ufuncs import apply, operand, where
 
 def take(x, indices, axis=None):
     """Elements by their index along an axis; one past the end counts from the beginning again."""
+    x = operand(x)
     if axis is None:
         x, axis = x.ravel(), 0
     indices = operand(indices if hasattr(indices, "shape") else np.asarray(indices))
@@ -156,12 +157,13 @@ def arange(count):
 
 def matmul(a, b):
     """The matrix product, over leading axes too; vectors as in NumPy."""
+    a, b = operand(a), operand(b)
+    if not np.ndim(a) or not np.ndim(b):
+        raise ValueError("[DeviceArray] a matrix product with a scalar; arrays are needed")
     dtype = np.result_type(a.dtype, b.dtype)
     if dtype.kind != "f":
         raise TypeError(f"[DeviceArray] a matrix product of {dtype}; floating arrays are needed")
-    one, other = (operand(x).astype(dtype, copy=False) for x in (a, b))
-    if one.ndim == 0 or other.ndim == 0:
-        raise ValueError("[DeviceArray] a matrix product with a scalar; arrays are needed")
+    one, other = (x.astype(dtype, copy=False) for x in (a, b))
     rows, columns = one.ndim == 1, other.ndim == 1
     one = one[None] if rows else one
     other = other[:, None] if columns else other
@@ -191,6 +193,13 @@ def matmul(a, b):
     return result[..., 0, :] if rows and not columns else result[..., 0] if rows else result
 
 
+def dot(a, b):
+    """The product of vectors and matrices; NumPy's rule for more axes is another one."""
+    if np.ndim(a) > 2 or np.ndim(b) > 2:
+        raise TypeError("[DeviceArray] np.dot of more than two axes; np.matmul is needed")
+    return matmul(a, b)
+
+
 def _spread_out(x, axis=None, ddof=0, keepdims=False):
     away = apply(np.square, (x - x.mean(axis, keepdims=True),))
     total = away.sum(axis, keepdims=keepdims)
@@ -199,7 +208,23 @@ def _spread_out(x, axis=None, ddof=0, keepdims=False):
 
 def vdot(a, b):
     """The sum of the products."""
-    return apply(np.multiply, (a.ravel(), b.ravel())).sum()
+    return apply(np.multiply, (operand(a).ravel(), operand(b).ravel())).sum()
+
+
+def isclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
+    """``|a - b| <= atol + rtol |b|``; infinities are close to themselves alone."""
+    a, b = operand(a), operand(b)
+    near = (abs(a - b) <= atol + rtol * abs(b)) & np.isfinite(b) | (a == b)
+    return near | (np.isnan(a) & np.isnan(b)) if equal_nan else near
+
+
+def array_equal(a, b, equal_nan=False):
+    """Whether shapes and all elements are the same; waits for the device."""
+    a, b = operand(a), operand(b)
+    if np.shape(a) != np.shape(b):
+        return False
+    same = a == b
+    return bool((same | ((a != a) & (b != b)) if equal_nan else same).all())
 
 
 def _like(fill):
@@ -255,6 +280,11 @@ TABLE: dict[Any, Any] = {
     np.repeat: repeat,
     np.clip: clip,
     np.vdot: vdot,
+    np.dot: dot,
+    np.isclose: isclose,
+    np.allclose: lambda *args, **kwargs: bool(isclose(*args, **kwargs).all()),
+    np.array_equal: array_equal,
+    np.count_nonzero: lambda x, axis=None, keepdims=False: (x != 0).sum(axis, keepdims=keepdims),
     np.zeros_like: _like(0),
     np.ones_like: _like(1),
     np.full_like: _like(None),
