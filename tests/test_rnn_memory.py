@@ -47,7 +47,7 @@ def test_what_saved_holds(cell, reset_after, dtype, H, backend):
 def bounds(row, isa):
     """Bytes of the work areas: forward, backward, what keep="states" adds to backward."""
     layer = row.layers[0]
-    H, V, G = layer.units, 1 if layer.cell == "simple_rnn" else 4, rows.GATES[layer.cell]
+    H, V = layer.units, 1 if layer.cell == "simple_rnn" else 4
     Hp, Ip = aligned(H, row.dtype), aligned(row.I, row.dtype)
     tiles = isa.startswith("amx")
     R = max(row.B, min(1024, row.T * row.B))
@@ -58,7 +58,7 @@ def bounds(row, isa):
         V * Hp + Hp + Ip
     )
     backward += 8 * row.B * Hp + (192 * R if tiles else 0)
-    again = V * Hp * (H + row.I) + R * (5 * Hp + Ip)
+    again = V * Hp * (Hp + Ip) + R * (5 * Hp + Ip)
     if tiles:
         again = 1.5 * V * Hp * (Hp + Ip) + 1.5 * R * (4 * Hp + Ip)
     return [4 * n for n in (forward, backward, again)]
