@@ -58,7 +58,7 @@ def bounds(row, isa):
         V * Hp + Hp + Ip
     )
     backward += 8 * row.B * Hp + (192 * R if tiles else 0)
-    again = V * Hp * (Hp + Ip) + R * (5 * Hp + Ip)
+    again = V * Hp * (H + row.I) + R * (5 * Hp + Ip)
     if tiles:
         again = 1.5 * V * Hp * (Hp + Ip) + 1.5 * R * (4 * Hp + Ip)
     return [4 * n for n in (forward, backward, again)]

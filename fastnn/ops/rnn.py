@@ -190,7 +190,7 @@ def rnn_backward(d_output: RnnOutput, saved: RnnSaved, *, need_dx: bool = True) 
 
         1.5 V Hp (Hp + Ip) + 1.5 R (4 Hp + Ip)
 
-    more (without the tile unit V Hp (Hp + Ip) + R (5 Hp + Ip); on it, where T B is a single chunk,
+    more (without the tile unit V Hp (H + I) + R (5 Hp + Ip); on it, where T B is a single chunk,
     only a panel of the first part). Gradients of gates for all T are never held.
     """
     return checked_backward(d_output, saved).rnn_backward(d_output, saved, need_dx)
