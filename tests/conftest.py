@@ -25,6 +25,8 @@ GPU_BACKENDS = ("numba",)  # tested where they can run, or are required
 DEVICES = {"cupy": (cuda_device.cupy_device, cuda_device.unavailable)}
 ON_DEVICES = ("test_ops_", "test_noise")
 LARGE = ("H1024", "cupy-vectors")  # in the names of tests that take too long without a device
+# Tests of a minute, mostly of other processes: first, so that none is left alone at the end.
+LONG = ("test_numba_simulator", "test_numba_compile")
 
 settings.register_profile(
     "fastnn",
@@ -47,6 +49,10 @@ def required() -> set[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     required()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 def need(name: str) -> None:

@@ -34,34 +34,19 @@ def missing() -> str | None:
 CASES = (("8.0", "float64"), ("9.0", "float32"))
 
 
-@pytest.fixture(scope="module")
-def compilations():
-    """A process for each case; side by side, because each takes most of a minute."""
-    reason = missing()
-    if reason:
-        pytest.skip(reason)
-    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
-    started = {
-        case: subprocess.Popen(
-            [sys.executable, str(HERE / "numba_compile.py"), *case],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for case in CASES
-    }
-    yield started
-    for process in started.values():
-        process.kill()
-
-
 @pytest.mark.parametrize("cc, dtype", CASES)
-def test_every_kernel_becomes_ptx(compilations, cc, dtype):
-    process = compilations[cc, dtype]
-    printed, errors = process.communicate(timeout=1200)
-    assert process.returncode == 0, errors[-5000:]
-    kernels = json.loads(printed)
+def test_every_kernel_becomes_ptx(cc, dtype):
+    if reason := missing():
+        pytest.skip(reason)
+    process = subprocess.run(
+        [sys.executable, str(HERE / "numba_compile.py"), cc, dtype],
+        env={k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert process.returncode == 0, process.stderr[-5000:]
+    kernels = json.loads(process.stdout)
     assert len(kernels) > 200
     families = {name.removeprefix("fastnn.kernels.numba.").split(".")[0] for name in kernels}
     assert {

@@ -14,7 +14,6 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -74,19 +73,9 @@ def contract(name: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def runs(request):
-    """Of the files that were chosen; two at a time, because a run keeps one core busy."""
-    items = [item for item in request.session.items if item.path == Path(__file__)]
-    named = [item.callspec.params["name"] for item in items if hasattr(item, "callspec")]
-    with ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(contract, name) for name in reversed(named)}  # the longest first
-        pool.shutdown(cancel_futures=True)
-
-
 @pytest.mark.parametrize("name", QUICK)
-def test_the_contract_in_the_simulator(runs, name):
-    result, least = runs[name].result(), QUICK[name][1]
+def test_the_contract_in_the_simulator(name):
+    result, least = contract(name), QUICK[name][1]
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
     passed = re.search(r"(\d+) passed", result.stdout)
     assert passed and int(passed[1]) >= least, result.stdout[-500:]
