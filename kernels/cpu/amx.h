@@ -103,15 +103,26 @@ FNN_INLINE void amx_store_right(bf16 *right, long i, vec a, vec b)
     for (int j = 0; j < 3; j++) _mm512_store_si512(right + (j * 16 + i) * 32, part[j]);
 }
 
-/* Columns u .. u + 15 of one row of a left operand, u a multiple of 16. `left` is at its row 0. */
+/* Where columns u .. u + 15 of row r of a left operand begin, u a multiple of 16. `left` is at its row 0. */
+FNN_INLINE bf16 *amx_left_at(bf16 *left, long ld, long r, long u)
+{
+    unsigned long block = (unsigned long)u / AMX_K; /* signed, the division would take four instructions more */
+    return left + (block * 3 * ld + r) * AMX_K + (unsigned long)u % AMX_K;
+}
+
+/* Sixteen columns of one row there, parts `part` numbers apart. */
+FNN_INLINE __mmask16 amx_split_to(bf16 *dst, long part, vec a)
+{
+    __m512i parts[3];
+    __mmask16 bad = amx_split(a, parts);
+    for (int j = 0; j < 3; j++, dst += part)
+        _mm256_store_si256((__m256i *)dst, _mm512_castsi512_si256(amx_join(parts[j], parts[j])));
+    return bad;
+}
+
 FNN_INLINE __mmask16 amx_split_left(bf16 *left, long ld, long r, long u, vec a)
 {
-    __m512i part[3];
-    __mmask16 bad = amx_split(a, part);
-    bf16 *dst = left + (u / AMX_K * 3 * ld + r) * AMX_K + u % AMX_K;
-    for (int j = 0; j < 3; j++, dst += ld * AMX_K)
-        _mm256_store_si256((__m256i *)dst, _mm512_castsi512_si256(amx_join(part[j], part[j])));
-    return bad;
+    return amx_split_to(amx_left_at(left, ld, r, u), ld * AMX_K, a);
 }
 
 /* One right block from the rows of a matrix: rows 0 .. 31 of 16 columns, `load(context, row)` each. */
