@@ -13,6 +13,8 @@
 #include <stddef.h>
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #endif
 
 #undef REAL
@@ -101,9 +103,27 @@ FNN_INLINE void vstore_n(REAL *p, vec a, long n)
 }
 #endif
 
-/* a where the comparison holds; a NaN in x fails every comparison and so stays in the `else`. */
+/* a > b ? a : b, and a < b ? a : b: b where one is NaN, so a NaN in b stays. On x86 that is one instruction,
+   but compilers make a comparison and a selection of the expression: two to four. */
+#if defined(__AVX512F__) && VBYTES == 64
+#define VEC_X86(op) (vec) OF_REAL(_mm512_##op, __m512)
+#elif defined(__AVX2__) && VBYTES == 32
+#define VEC_X86(op) (vec) OF_REAL(_mm256_##op, __m256)
+#elif defined(__SSE2__) && VBYTES == 16
+#define VEC_X86(op) (vec) OF_REAL(_mm_##op, __m128)
+#endif
+#ifdef VEC_X86
+#if REAL_IS_DOUBLE
+#define OF_REAL(op, type) op##_pd((type##d)a, (type##d)b)
+#else
+#define OF_REAL(op, type) op##_ps((type)a, (type)b)
+#endif
+FNN_INLINE vec vmax(vec a, vec b) { return VEC_X86(max); }
+FNN_INLINE vec vmin(vec a, vec b) { return VEC_X86(min); }
+#else
 FNN_INLINE vec vmax(vec a, vec b) { return SELECT(a > b, a, b); }
 FNN_INLINE vec vmin(vec a, vec b) { return SELECT(a < b, a, b); }
+#endif
 FNN_INLINE vec vabs(vec a) { return (vec)((uvec)a & (((uvec){0} - 1) >> 1)); }
 
 FNN_INLINE REAL vsum(vec a)
