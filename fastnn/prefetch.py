@@ -8,13 +8,15 @@ device:
     training                       |  step on slot 0   |  step on slot 1   |
 
 A copy into a slot waits, on the device, for the step that used it; a step for the copy that it
-needs. That is CuPy; on Numba a batch is copied when its step begins.
+needs; the host, before it writes a page-locked buffer, for the copy that reads it. Streams, events
+and memory are the backend's, in the module that it names as ``TRANSFERS``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -39,11 +41,8 @@ def stays_on_host(arrays: Iterable[Any], dtype: Any) -> bool:
 
 def fetched(source: Iterable[Data]) -> Iterator[Data]:
     """Batches of host arrays, as arrays on the device of the chosen backend."""
-    if dispatch.get_backend() == "cupy":
-        yield from Prefetched(source)
-        return
-    for batch in source:
-        yield Data(*(None if a is None else dispatch.asarray(a) for a in batch))
+    backend = dispatch.load("fit", dispatch.get_backend())
+    return iter(Prefetched(source, import_module(backend.TRANSFERS)))
 
 
 class Prefetched:
@@ -54,17 +53,18 @@ class Prefetched:
     Parameters
     ----------
     source : iterable of Data
-        May use its own buffers again for the next batch.
+        May use its own buffers again for the next batch. No batch is larger than the first two.
+    transfers : module
+        ``fastnn.kernels.cuda.transfers``, or another with its functions.
     """
 
-    def __init__(self, source: Iterable[Data]) -> None:
+    def __init__(self, source: Iterable[Data], transfers: Any) -> None:
         self.source = source
-        self._slots = [_Slot(), _Slot()]
+        self._transfers = transfers
+        self._slots = [_Slot(transfers), _Slot(transfers)]
 
     def __iter__(self) -> Iterator[Data]:
-        import cupy
-
-        copies = cupy.cuda.Stream(non_blocking=True)
+        copies = self._transfers.copy_stream()
         ready: tuple[_Slot, Data] | None = None
         try:
             for i, batch in enumerate(self.source):
@@ -78,23 +78,19 @@ class Prefetched:
                 yield self._used(*ready)
                 ready[0].release()
         finally:
-            # Who stops early leaves a copy on its way, into memory that is soon another array's.
-            for slot in self._slots:
-                if slot.copied is not None:
-                    cupy.cuda.get_current_stream().wait_event(slot.copied)
+            # Who stops early leaves a copy on its way, between memory that is soon another array's.
+            copies.synchronize()
 
-    @staticmethod
-    def _used(slot: _Slot, batch: Data) -> Data:
-        import cupy
-
-        cupy.cuda.get_current_stream().wait_event(slot.copied)
+    def _used(self, slot: _Slot, batch: Data) -> Data:
+        self._transfers.wait(self._transfers.compute_stream(), slot.copied)
         return batch
 
 
 class _Slot:
     """One batch's buffers, and the events that say when they may be written and read."""
 
-    def __init__(self) -> None:
+    def __init__(self, transfers: Any) -> None:
+        self._transfers = transfers
         self._pinned: list[Any] = []
         self._device: list[Any] = []
         self.copied: Any = None
@@ -102,15 +98,12 @@ class _Slot:
 
     def upload(self, batch: Data, stream: Any) -> Data:
         """Start copying; the result may be read after ``copied``."""
-        import cupy
-
         if self.copied is None:
-            self.copied = cupy.cuda.Event()
+            self.copied = self._transfers.event()
+            self._make(batch)
         else:
             self.copied.synchronize()  # two batches ago: the host's buffer is to be written
-        if not self._device:
-            self._make(batch)
-        stream.wait_event(self._free)
+        self._transfers.wait(stream, self._free)
         parts: list[Any] = []
         for source, pinned, target in zip(batch, self._pinned, self._device, strict=True):
             if source is None:
@@ -118,30 +111,27 @@ class _Slot:
                 continue
             n = len(source)
             pinned[:n] = source
-            target[:n].set(pinned[:n], stream=stream)
+            self._transfers.copy(pinned[:n], target[:n], stream)
             parts.append(target[:n])
         self.copied.record(stream)
         return Data(*parts)
 
     def release(self) -> None:
-        """Everything that reads the batch has been asked of the current stream."""
-        import cupy
-
+        """Everything that reads the batch has been asked of the stream that computes."""
         if self._free is None:
-            self._free = cupy.cuda.Event()
-        self._free.record(cupy.cuda.get_current_stream())
+            self._free = self._transfers.event()
+        self._free.record(self._transfers.compute_stream())
 
     def _make(self, batch: Data) -> None:
-        import cupy
-
         for a in batch:
             if a is None:
                 self._pinned.append(None)
                 self._device.append(None)
                 continue
-            memory = cupy.cuda.alloc_pinned_memory(max(a.nbytes, 1))
-            flat = np.frombuffer(memory, a.dtype, math.prod(a.shape))
+            dtype = a.dtype.newbyteorder("=")
+            memory = self._transfers.page_locked(max(a.nbytes, 1))
+            flat = np.frombuffer(memory, dtype, math.prod(a.shape))
             self._pinned.append(flat.reshape(a.shape))
-            self._device.append(cupy.empty(a.shape, a.dtype))
-        # The memory of the new arrays may still be read by what the current stream did before.
+            self._device.append(self._transfers.empty(a.shape, dtype))
+        # The memory of the new arrays may still be read by what was asked of the device before.
         self.release()

@@ -145,13 +145,12 @@ def test_data_too_large_for_the_device_are_fetched_ahead(cupy, rng, monkeypatch,
 @pytest.mark.skipif(device.cupy_gpu.unavailable() is None, reason="seen in the stand-in alone")
 def test_who_stops_early_waits_for_the_copy_on_its_way(cupy, rng, monkeypatch):
     x, y = problem(rng)
-    own = prefetch.Prefetched(Data(x[i : i + 9], y[i : i + 9]) for i in (0, 9, 18))
-    batches = iter(own)
+    batches = prefetch.fetched(Data(x[i : i + 9], y[i : i + 9]) for i in (0, 9, 18))
     next(batches)
-    stream, waited = cupy.cuda.get_current_stream(), []
-    monkeypatch.setattr(type(stream), "wait_event", lambda self, event: waited.append(event))
+    waited = []
+    monkeypatch.setattr(cupy.cuda.Stream, "synchronize", lambda self: waited.append(self))
     batches.close()
-    assert {id(slot.copied) for slot in own._slots} == set(map(id, waited))
+    assert len(waited) == 1 and waited[0] is not cupy.cuda.get_current_stream()
 
 
 def test_bad_labels_are_told_at_the_end_of_the_epoch(cupy, rng):

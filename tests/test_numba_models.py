@@ -15,7 +15,8 @@ import pytest
 from conftest import need
 
 import fastnn
-from fastnn import dispatch, layers, optimizers
+from fastnn import dispatch, layers, optimizers, prefetch
+from fastnn.batches import Data
 from fastnn.cli import demo_recipe, main
 
 
@@ -242,7 +243,7 @@ def test_a_step_copies_nothing(copies, rng):
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_data_too_large_for_the_device_go_there_by_batches(copies, rng, monkeypatch, shuffle):
+def test_data_too_large_for_the_device_are_fetched_ahead(copies, rng, monkeypatch, shuffle):
     from fastnn.backends import numba_gpu
 
     x, y = problem(rng)
@@ -252,15 +253,58 @@ def test_data_too_large_for_the_device_go_there_by_batches(copies, rng, monkeypa
         model = build()
         copies.clear()
         options = {"shuffle": shuffle, "sample_weight": weight}
-        model.fit(x, y, epochs=1, batch_size=6, verbose=0, **options)
+        model.fit(x, y, epochs=1, batch_size=5, verbose=0, **options)
         return model.get_weights()
 
     expected = fitted()
     assert x.size in copies
+    used = []
+    whole = prefetch.Prefetched.__iter__
     monkeypatch.setattr(numba_gpu, "free_memory", lambda: 0)
+    monkeypatch.setattr(
+        prefetch.Prefetched, "__iter__", lambda self: (used.append(self), whole(self))[1]
+    )
     for one, other in zip(fitted(), expected, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert x.size not in copies and copies.count(x.size // 2) == 2
+    # 12 samples, the last batch a smaller one.
+    assert len(used) == 1 and x.size not in copies
+    assert [copies.count(n * x[0].size) for n in (5, 2)] == [2, 1]
+
+
+def reused(x, y, size):
+    """Batches in buffers that the next one is written to."""
+    own = np.empty_like(x[:size]), np.empty_like(y[:size])
+    for start in range(0, len(x), size):
+        parts = []
+        for array, buffer in zip((x, y), own, strict=True):
+            rows = array[start : start + size]
+            buffer[: len(rows)] = rows
+            parts.append(buffer[: len(rows)])
+        yield Data(*parts)
+
+
+def test_batches_come_in_order_and_whole(rng):
+    x, y = rng.standard_normal((11, 2, 3)), np.arange(11).astype(">i4")
+    found = [(b.x.get(), b.y.get()) for b in prefetch.fetched(reused(x, y, 3))]
+    assert [len(part) for part, _ in found] == [3, 3, 3, 2]
+    np.testing.assert_array_equal(np.concatenate([part for part, _ in found]), x)
+    np.testing.assert_array_equal(np.concatenate([part for _, part in found]), y)
+    (empty,) = prefetch.fetched([Data(x[:, :0])])
+    assert on_device(empty.x) and empty.x.shape == (11, 0, 3) and empty.y is None
+
+
+def test_who_stops_early_leaves_nothing_broken(rng):
+    x, y = rng.standard_normal((9, 4)), np.arange(9)
+    for taken in (0, 1, 2):
+        batches = prefetch.fetched(reused(x, y, 3))
+        for i in range(taken):
+            np.testing.assert_array_equal(next(batches).x.get(), x[3 * i : 3 * i + 3])
+        batches.close()
+    assert [b.y.get().tolist() for b in prefetch.fetched(reused(x, y, 4))] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8],
+    ]
 
 
 METRICS = {

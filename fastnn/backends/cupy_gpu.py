@@ -51,6 +51,8 @@ _rnn = _Family("rnn")
 DETAILS = "fastnn.kernels.cuda.rnn_report"
 # How `dispatch.side_by_side` runs two pieces of work at once.
 STREAMS = "fastnn.kernels.cuda.streams"
+# How `prefetch` brings batches to the device.
+TRANSFERS = "fastnn.kernels.cuda.transfers"
 
 # --------------------------------------------------------------------------- the backend itself
 

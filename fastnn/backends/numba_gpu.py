@@ -38,6 +38,8 @@ from fastnn.types import (
 )
 
 _INSTALL = "pip install 'fastnn[numba]'"
+# How `prefetch` brings batches to the device.
+TRANSFERS = "fastnn.kernels.numba.transfers"
 
 # --------------------------------------------------------------------------- the backend itself
 
