@@ -237,6 +237,7 @@ def numba_transfers(monkeypatch):
 
 
 @numba_driver
+@pytest.mark.filterwarnings("ignore:Importing from numba:DeprecationWarning")
 @pytest.mark.parametrize("binding", [True, False])
 def test_numbas_stream_does_not_wait_for_kernels(numba_transfers, monkeypatch, binding):
     monkeypatch.setattr(numba_transfers.driver, "USE_NV_BINDING", binding, raising=False)
