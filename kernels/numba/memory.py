@@ -2,8 +2,8 @@
 
 Numba gives memory back to the driver after every tenth array, and the driver waits for the device
 then. Blocks are therefore kept here once nothing refers to them any more, and serve later arrays of
-about their size. Work is queued on one stream, so whoever gets a block comes after whoever had it; copies
-that are fetched ahead (`transfers`) are on another, and who asks for them sees to both ends.
+about their size. Work is queued on one stream, so whoever gets a block comes after whoever had it.
+Copies of batches fetched ahead (`transfers`) are on another; who asks for them waits at both ends.
 """
 
 from __future__ import annotations
