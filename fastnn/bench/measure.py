@@ -25,7 +25,7 @@ from fastnn.bench.process import UnsupportedError, Worker, WorkerError, usable_c
 from fastnn.bench.rows import Row
 
 FASTNN, CEILING = "fastnn", "ceiling"
-LEAST_ROUNDS, MOST_ROUNDS = 5, 11
+LEAST_ROUNDS, MOST_ROUNDS = 4, 11
 LONG_CALL = 0.05  # seconds; a longer call needs none before it that warms up
 SETTLE = 0.004  # seconds that idle threads of the last turn get to stop spinning
 SETTLE_AFTER = {"onnxruntime": 0.025}  # its threads were seen to spin for 21 ms after a call

@@ -23,7 +23,7 @@ HELP = "time fastnn against PyTorch, JAX, TensorFlow and ONNX Runtime, where the
 
 ON_GPU = ("gpu", "gpu-steps")
 GROUPS = ("recurrent", "conv", "pool", "dense", "epoch", "all", "options", "memory", *ON_GPU)
-DEFAULT_SECONDS = 0.5
+DEFAULT_SECONDS = 0.4
 CHOICES = ("FASTNN_BACKEND", "FASTNN_ISA", "FASTNN_WINOGRAD")  # what decides which kernels run
 
 
