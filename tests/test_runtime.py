@@ -272,6 +272,30 @@ print(kept, cpu_of(worker) == there, os.sched_getaffinity(int(worker)) == {here,
     assert printed(code, OPENBLAS_NUM_THREADS="1") == "True True True"
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one CPU"
+)
+def test_workers_are_kept_from_the_cpu_of_their_caller():
+    code = """
+import os
+
+cpus = sorted(os.sched_getaffinity(0))[:2]
+os.sched_setaffinity(0, set(cpus))
+r.set_num_threads(2)
+r._selftest_run(100)
+[worker] = [int(t) for t in os.listdir("/proc/self/task") if t != str(os.getpid())]
+for here in cpus * 2:
+    os.sched_setaffinity(0, {here})
+    r._selftest_run(100)
+    print(os.sched_getaffinity(worker) == set(cpus) - {here})
+os.sched_setaffinity(0, set(cpus))
+r.set_num_threads(2 * os.cpu_count())  # more than CPUs: none to be kept from
+r._selftest_run(100)
+print(os.sched_getaffinity(worker) == set(cpus))
+"""
+    assert printed(code, OPENBLAS_NUM_THREADS="1").split() == ["True"] * 5
+
+
 def test_idle_workers_sleep():
     _runtime.set_num_threads(4)
     _runtime._selftest_run(100)

@@ -8,6 +8,7 @@
 #ifndef FNN_EVENT_H
 #define FNN_EVENT_H
 
+#include <pthread.h>
 #include <sched.h>
 #include <stdalign.h>
 #include <stdatomic.h>
@@ -18,8 +19,6 @@
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#else
-#include <pthread.h>
 #endif
 
 static inline void cpu_pause(void)
@@ -43,9 +42,23 @@ static int64_t cpu_ns(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 
 /* A thread that was woken on the CPU of the thread that woke it adds nothing there: they take turns of
  * milliseconds, and Linux was seen to leave them together for 50 ms while a process of low priority had the
- * other CPU. So the woken one goes elsewhere: a worker before it takes a seat, others after the sleep. */
+ * other CPU, or none. So workers are kept from their caller's CPU (`keep_from`), and who finds himself there
+ * nevertheless goes elsewhere (`leave_cpu`). */
 #if defined(__linux__)
 static int this_cpu(void) { return sched_getcpu(); }
+
+/* The thread may no longer use `cpu`, if another is left to it; -1: only what follows. `kept`: the CPU that this
+ * took from it before, or -1, which it may use again. Gives the one taken now. */
+static int keep_from(int cpu, int kept, pthread_t thread)
+{
+    cpu_set_t now;
+    if (pthread_getaffinity_np(thread, sizeof now, &now)) return -1;
+    if (kept >= 0) CPU_SET(kept, &now);
+    int take = cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET(cpu, &now) && CPU_COUNT(&now) > 1;
+    if (take) CPU_CLR(cpu, &now);
+    if (!take && kept < 0) return -1;
+    return pthread_setaffinity_np(thread, sizeof now, &now) ? kept : take ? cpu : -1;
+}
 
 static void leave_cpu(int cpu)
 {
@@ -58,6 +71,7 @@ static void leave_cpu(int cpu)
 #else
 static int this_cpu(void) { return -1; }
 static void leave_cpu(int cpu) { (void)cpu; }
+static int keep_from(int cpu, int kept, pthread_t thread) { (void)cpu, (void)kept, (void)thread; return -1; }
 #endif
 
 /* A word that some thread changes and others wait for. */

@@ -54,7 +54,8 @@ static inline void restore_mode(uint64_t before)
 enum {
     SEAT = 1 << 16, /* seats: free seats in the high half, workers inside in the low half */
     INSIDE = SEAT - 1,
-    SHARES = 16 /* of the tasks, at most; more threads begin in twos */
+    SHARES = 16, /* of the tasks, at most; more threads begin in twos */
+    PLACED = 256 /* workers whose CPUs are looked after, at most */
 };
 
 enum {
@@ -83,6 +84,11 @@ static struct {
     event doorbell;
     atomic_llong rung; /* when the doorbell changed */
     atomic_int caller_cpu; /* and where its owner was then */
+    struct {
+        pthread_t thread;
+        int kept; /* the CPU that it is kept from, or -1 */
+    } placed[PLACED]; /* the workers, as far as there is room, */
+    int kept_from, kept; /* the CPU of the last caller, or -1, and for how many that was looked after */
     /* Of each share of the tasks, neighbours all: the next one. A thread begins with the share of its seat, which it had in
      * the last call too, so that what it wrote or read there may still be in its own cache; then it helps the others. */
     struct {
@@ -177,6 +183,10 @@ static int start_workers(int wanted)
 #if defined(__linux__)
             pthread_setname_np(thread, "fastnn");
 #endif
+            if (pool.workers < PLACED) {
+                pool.placed[pool.workers].thread = thread;
+                pool.placed[pool.workers].kept = -1;
+            }
             pool.workers++;
         }
         pthread_attr_destroy(&detached);
@@ -199,8 +209,19 @@ static int take_pool(int size)
     return workers;
 }
 
+/* Before workers are woken: a system call for each, but only where the caller has moved. */
+static void place_workers(void)
+{
+    int cpu = crowded(pool.size) ? -1 : this_cpu(), count = pool.workers < PLACED ? pool.workers : PLACED;
+    if (cpu == pool.kept_from && count == pool.kept) return;
+    for (int i = 0; i < count; i++) pool.placed[i].kept = keep_from(cpu, pool.placed[i].kept, pool.placed[i].thread);
+    pool.kept_from = cpu;
+    pool.kept = count;
+}
+
 static void open_seats(int count)
 {
+    place_workers();
     atomic_store_explicit(&pool.rung, wall_ns(), memory_order_relaxed);
     atomic_store_explicit(&pool.caller_cpu, this_cpu(), memory_order_relaxed);
     atomic_store(&pool.seats.word, (unsigned)count * SEAT);
@@ -320,7 +341,7 @@ static void barrier(void *of)
 static void forget_threads(void)
 {
     reset_sleep();
-    pool.workers = 0;
+    pool.workers = pool.kept = 0;
     event *events[] = {&pool.seats, &pool.doorbell, &pool.team.turn};
     for (int i = 0; i < 3; i++) {
         atomic_store(&events[i]->word, 0);
