@@ -47,7 +47,10 @@ static int64_t cpu_ns(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 #if defined(__linux__)
 static int this_cpu(void) { return sched_getcpu(); }
 
-/* The thread may no longer use `cpu`, if another is left to it; -1: only what follows. `kept`: the CPU that this
+/* Both change a thread's mask by what it was, so one at a time; who finds it set leaves it for the next call. */
+static atomic_flag moving = ATOMIC_FLAG_INIT;
+
+/* With `moving` set: the thread may no longer use `cpu`, if another is left to it; -1: only what follows. `kept`: the CPU that this
  * took from it before, or -1, which it may use again. Gives the one taken now. */
 static int keep_from(int cpu, int kept, pthread_t thread)
 {
@@ -63,13 +66,17 @@ static int keep_from(int cpu, int kept, pthread_t thread)
 static void leave_cpu(int cpu)
 {
     cpu_set_t all, others;
-    if (cpu < 0 || sched_getaffinity(0, sizeof all, &all)) return;
-    others = all;
-    CPU_CLR(cpu, &others);
-    if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others)) sched_setaffinity(0, sizeof all, &all);
+    if (cpu < 0 || atomic_flag_test_and_set(&moving)) return;
+    if (!sched_getaffinity(0, sizeof all, &all)) {
+        others = all;
+        CPU_CLR(cpu, &others);
+        if (CPU_COUNT(&others) && !sched_setaffinity(0, sizeof others, &others)) sched_setaffinity(0, sizeof all, &all);
+    }
+    atomic_flag_clear(&moving);
 }
 #else
 static int this_cpu(void) { return -1; }
+static atomic_flag moving = ATOMIC_FLAG_INIT;
 static void leave_cpu(int cpu) { (void)cpu; }
 static int keep_from(int cpu, int kept, pthread_t thread) { (void)cpu, (void)kept, (void)thread; return -1; }
 #endif

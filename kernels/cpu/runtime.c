@@ -213,8 +213,9 @@ static int take_pool(int size)
 static void place_workers(void)
 {
     int cpu = crowded(pool.size) ? -1 : this_cpu(), count = pool.workers < PLACED ? pool.workers : PLACED;
-    if (cpu == pool.kept_from && count == pool.kept) return;
+    if ((cpu == pool.kept_from && count == pool.kept) || atomic_flag_test_and_set(&moving)) return;
     for (int i = 0; i < count; i++) pool.placed[i].kept = keep_from(cpu, pool.placed[i].kept, pool.placed[i].thread);
+    atomic_flag_clear(&moving);
     pool.kept_from = cpu;
     pool.kept = count;
 }
@@ -341,6 +342,7 @@ static void barrier(void *of)
 static void forget_threads(void)
 {
     reset_sleep();
+    atomic_flag_clear(&moving);
     pool.workers = pool.kept = 0;
     event *events[] = {&pool.seats, &pool.doorbell, &pool.team.turn};
     for (int i = 0; i < 3; i++) {
