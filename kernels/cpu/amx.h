@@ -400,21 +400,28 @@ FNN_INLINE long amx_rests(long rows, const int nv, long blocks)
     return rows > 16 && nv % 2 == 0 ? nv / 2 * blocks * 6 : (rows > 16 ? 2 : 1) * nv * blocks;
 }
 
-/* sums [rows][nv vectors] = rows of left times nv <= 4 column vectors, rows <= 32. With more than 16
- * rows the tiles must have 16; 32 rows are then written. */
+/* Tiles are whole, rows are not: the last tile of more than 16 rows ends at the last row and makes some of the
+ * tile before it again. Past that row lie rows that another thread may be writing now, and reading their lines
+ * would cost both threads a hundred nanoseconds each. Of fewer than 16 rows, so many of those before them: */
+FNN_INLINE long amx_rows_again(long rows, long before) { return rows < 16 ? min_long(16 - rows, before) : 0; }
+
+/* sums [rows][nv vectors] = rows of left times nv <= 4 column vectors, rows <= 32. With 16 rows or more the tiles
+ * must have 16; with fewer, as many as these have are read and written. */
 FNN_INLINE void amx_product(vec (*sums)[4], const bf16 *left, long ld, long rows, const int nv,
                             const bf16 *right, long vector, long blocks, const amx_rest rest, void *context)
 {
+    long second = rows - 16;
     if (rows > 16 && nv % 2 == 0) {
         for (int v = 0; v < nv; v += 2) {
             amx_zero_four();
-            amx_2x2(left, ld, 16 * AMX_K, right + v * vector, right + (v + 1) * vector, blocks, rest, context);
-            amx_store_2x2((REAL *)&sums[0][v], (REAL *)&sums[0][v + 1], (REAL *)&sums[16][v],
-                          (REAL *)&sums[16][v + 1], 4 * VBYTES);
+            amx_2x2(left, ld, second * AMX_K, right + v * vector, right + (v + 1) * vector, blocks, rest, context);
+            amx_store_2x2((REAL *)&sums[0][v], (REAL *)&sums[0][v + 1], (REAL *)&sums[second][v],
+                          (REAL *)&sums[second][v + 1], 4 * VBYTES);
         }
         return;
     }
-    for (long r = 0; r < rows; r += 16) {
+    for (int i = 0; i < (rows > 16 ? 2 : 1); i++) {
+        long r = i ? second : 0;
         amx_zero_four();
         amx_1x4((1 << nv) - 1, left + r * AMX_K, ld, right, vector, blocks, rest, context);
         amx_store_1x4((1 << nv) - 1, (REAL *)sums[r], 4 * VBYTES);
