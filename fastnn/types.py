@@ -166,9 +166,9 @@ class RnnOutput(NamedTuple):
 class RnnSaved(NamedTuple):
     """What rnn_backward needs. ``gates`` is None for keep="states" (they are computed again).
 
-    ``gates`` [T, B, S, H], activated: LSTM (i, f, g, o); GRU (z, r, h) and, with reset_after, a
-    fourth plane with ``h_prev U_h + b``; SimpleRNN keeps none (h itself is enough).
-    Strides are the backend's own: rows are padded to a cache line on the CPU.
+    ``gates`` are in the backend's own order, ``gates_by_row`` has them as [T, B, S, H]. Activated, S planes:
+    LSTM (i, f, g, o); GRU (z, r, h) and, with reset_after, a fourth plane with ``h_prev U_h + b``;
+    SimpleRNN keeps none (h itself is enough).
     ``kept`` is what a backend saves of the noise; cython: a bit for each unit that zoneout held.
     """
 
@@ -182,6 +182,19 @@ class RnnSaved(NamedTuple):
     c: Array | None  # [T, B, H], LSTM
     gates: Array | None
     kept: Array | None = None
+
+    @property
+    def gates_by_row(self) -> Array | None:
+        """The saved gates [T, B, S, H], a copy where the backend has another order.
+
+        cython: [T, Hp / L, B, S, L], L numbers to a line of 64 bytes: a step writes and reads whole lines
+        in the order of memory.
+        """
+        gates: Any = self.gates
+        if gates is None or gates.ndim == 4:
+            return gates
+        T, _, B, S, _ = gates.shape
+        return gates.transpose(0, 2, 3, 1, 4).reshape(T, B, S, -1)[..., : self.y.shape[-1]]
 
     def __repr__(self) -> str:
         return _brief(self)

@@ -42,10 +42,11 @@ def test_forward_is_the_contract(backend, cell, case, dtype, bound):
     if planes == 0:
         assert saved.gates is None
     else:
-        assert saved.gates.shape == (case.T, case.B, planes, case.H)
+        gates = saved.gates_by_row
+        assert gates.shape == (case.T, case.B, planes, case.H)
         for t, b in np.ndindex(case.T, case.B):
             if expected.gates[t][b] is not None:
-                assert_close(saved.gates[t, b], np.array(expected.gates[t][b]), bound, "gates")
+                assert_close(gates[t, b], np.array(expected.gates[t][b]), bound, "gates")
 
 
 @pytest.mark.parametrize("name", DEEP)
@@ -86,6 +87,13 @@ def test_keep_changes_nothing_but_what_is_saved(backend, cell, case):
             np.testing.assert_array_equal(a, b)
     d = upstream(full)
     assert_same_gradients(rnn_backward(d, lean_saved), rnn_backward(d, saved), 1e-12)
+
+
+def test_gates_by_row_serve_as_well(backend, cell):
+    output, saved = forward(make(Case(H=21), cell))
+    d = upstream(output)
+    by_row = saved._replace(gates=saved.gates_by_row)
+    assert_same_gradients(rnn_backward(d, by_row), rnn_backward(d, saved), 0)
 
 
 def test_states_of_h_are_y(backend, cell):

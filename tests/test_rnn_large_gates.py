@@ -25,7 +25,7 @@ def test_they_are_saved_and_read_as_others_are(cell, dtype, backend):
     whole, saved = ops.rnn_forward(problem.x, problem.weights, None, **problem.options)
     some, saved_some = ops.rnn_forward(problem.x[:, part], problem.weights, None, **problem.options)
     np.testing.assert_array_equal(whole.y[:, part], some.y)
-    np.testing.assert_array_equal(saved.gates[:, part], saved_some.gates)
+    np.testing.assert_array_equal(saved.gates_by_row[:, part], saved_some.gates_by_row)
     dy = np.ones_like(whole.y)
     dx = ops.rnn_backward(RnnOutput(dy), saved).dx
     dx_some = ops.rnn_backward(RnnOutput(dy[:, part]), saved_some).dx
@@ -39,4 +39,6 @@ def test_they_are_the_reference_s():
     for name in ("cython", "numpy"):
         with use_backend(name):
             found.append(ops.rnn_forward(problem.x, problem.weights, None, **problem.options)[1])
-    np.testing.assert_allclose(found[0].gates, found[1].gates, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        found[0].gates_by_row, found[1].gates_by_row, rtol=1e-4, atol=1e-5
+    )

@@ -147,6 +147,18 @@ cdef cnp.ndarray like(x, long n, bint cleared):
     return make((T, B, n), x.dtype)
 
 
+cdef cnp.ndarray blocked(a, long Hp):
+    """Saved gates `[T, Hp / line, B, S, line]` as they lie, or so of `[T, B, S, H]`, padded with zeros."""
+    if a is None:
+        return None
+    if a.ndim == 5:
+        return np.ascontiguousarray(a)
+    cdef long line = 64 // a.dtype.itemsize
+    wide = padded(a, Hp)
+    T, B, S = a.shape[:3]
+    return np.ascontiguousarray(wide.reshape(T, B, S, Hp // line, line).transpose(0, 3, 1, 2, 4))
+
+
 cdef list set_call(fnn_rnn_call *c, x, weights, initial, spec):
     """Fills the call; the arrays that its pointers look into must be kept until it returns."""
     cdef cnp.ndarray x_, W, U, b, rb, h0 = None, c0 = None, lengths, mask, resets
@@ -246,7 +258,7 @@ cdef class _Forward:
             self.packed = packed_of(packs, key, FNN_RNN_WAYS, weights)
             self.f.packed = <fnn_packed *> <size_t> self.packed.address
         cdef long T = self.f.call.T, B = self.f.call.B, H = self.f.call.H, Hp = self.f.call.Hp
-        cdef long planes = PLANES[self.f.call.cell]
+        cdef long planes = PLANES[self.f.call.cell], line = 64 // x.dtype.itemsize
         make = zeros if spec.lengths is not None else empty
         self.y = y = like(x, H, spec.lengths is not None)
         self.final_h = empty((B, H), x.dtype)
@@ -255,7 +267,7 @@ cdef class _Forward:
             if keep is not None:
                 self.c = make((T, B, Hp), x.dtype)
         if keep == "gates" and planes:
-            self.gates = make((T, B, planes, Hp), x.dtype)
+            self.gates = make((T, Hp // line, B, planes, line), x.dtype)
         if keep is not None and states_with_noise(spec):
             self.kept = make((T, B, states_with_noise(spec), (H + 63) // 64), np.uint64)
         self.f.kept = <uint64_t *> data(self.kept)
@@ -271,12 +283,13 @@ cdef class _Forward:
             raise MemoryError("[rnn_forward] no memory for the work area")
         cdef long H = self.f.call.H
         return (self.y, self.final_h, self.final_c, None if self.c is None else self.c[..., :H],
-                None if self.gates is None else self.gates[..., :H], self.kept)
+                self.gates, self.kept)
 
 
 def forward(x, weights, initial, spec, keep, packs=None):
     """`(y, final_h, final_c, c, gates, kept)`; the last four None where the cell or keep has none.
 
+    `gates` `[T, Hp / line, B, planes, line]`, a line being 64 bytes and Hp H in whole lines.
     `kept` are the bits of zoneout `[T, B, states with noise, ceil(H / 64)]`, uint64.
 
     `packs` is a dict in which packed weights are kept from call to call, if they will not change.
@@ -314,7 +327,7 @@ cdef class _Backward:
         x, w, dtype = saved.x, saved.weights, saved.x.dtype
         self.alive = set_call(&f.call, x, w, saved.initial, saved.spec)
         cdef long B = f.call.B, inputs = f.call.inputs, H = f.call.H, GH = w.kernel.shape[1]
-        y, c, gates = rows_of(saved.y), padded(saved.c, f.call.Hp), padded(saved.gates, f.call.Hp)
+        y, c, gates = rows_of(saved.y), padded(saved.c, f.call.Hp), blocked(saved.gates, f.call.Hp)
         dy_, dsh, dsc = rows_of(dy), rows_of(d_states_h), rows_of(d_states_c)
         dfh, dfc = dense(d_final_h, dtype), dense(d_final_c, dtype)
         self.alive += [y, c, gates, saved.kept, dy_, dsh, dsc, dfh, dfc]

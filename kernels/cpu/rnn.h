@@ -38,7 +38,7 @@ typedef struct {
     void *y;                             /* [T, B, H] contiguous; zeros on entry where lengths are given */
     long y_t, y_b;
     void *c;                             /* [T, B, Hp] dense, or NULL */
-    void *gates;                         /* [T, B, S, Hp] dense, or NULL */
+    void *gates;                         /* [T, Hp/L, B, S, L] dense, L numbers to 64 bytes (rnn_plan.inc); or NULL */
     uint64_t *kept;                      /* [T, B, states with noise, ceil(H/64)], bits: zoneout's; or NULL */
     void *final_h, *final_c;             /* [B, H] dense; final_c only for LSTM */
 } fnn_rnn_forward;
