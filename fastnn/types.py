@@ -166,9 +166,9 @@ class RnnOutput(NamedTuple):
 class RnnSaved(NamedTuple):
     """What rnn_backward needs. ``gates`` is None for keep="states" (they are computed again).
 
-    ``gates`` are in the backend's own order, ``gates_by_row`` has them as [T, B, S, H]. Activated, S planes:
-    LSTM (i, f, g, o); GRU (z, r, h) and, with reset_after, a fourth plane with ``h_prev U_h + b``;
-    SimpleRNN keeps none (h itself is enough).
+    ``gates`` are in the backend's own order; ``gates_by_row`` has them as [T, B, S, H], in which order every
+    backend takes them. Activated, S planes: LSTM (i, f, g, o); GRU (z, r, h) and, with reset_after, a fourth
+    plane with ``h_prev U_h + b``; SimpleRNN keeps none (h itself is enough).
     ``kept`` is what a backend saves of the noise; cython: a bit for each unit that zoneout held.
     """
 

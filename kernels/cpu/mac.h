@@ -30,8 +30,8 @@
 #define MAC_MAX_ROWS 6
 
 /* What a product asks for while it runs: `stride` bytes with each k, so that a panel which several tiles
- * of rows share comes while the panel before it is multiplied. With few rows, stride 0 and an address in
- * L1: reading is then the bottleneck, and a prefetch of what is in L2 takes half of its bandwidth. */
+ * of rows share comes while the panel before it is multiplied. Stride 0 and an address in L1: nothing. With few
+ * rows reading is the bottleneck, and a prefetch of what is in L2 takes half of its bandwidth. */
 typedef struct {
     const char *at;
     long stride;
@@ -70,6 +70,24 @@ FNN_INLINE void mac(const int mr, const int nv, const int v0, vec (*restrict acc
                     const REAL *restrict a, long rs, long cs, const REAL *restrict b, long bs, long K)
 {
     mac_ahead(mr, nv, v0, acc, a, rs, cs, b, bs, K, (prefetch){NULL, 0});
+}
+
+/* mac_ahead() for a short run of rows as the user holds them, K a multiple of VL: four k at once, a quarter of
+ * the branches, of which the last one of a run is often foretold wrong. */
+#define MAC_RUN (VREGS >= 32 && VBYTES >= 32 ? 4 : 1) /* with 16 registers four would spill */
+FNN_INLINE void mac_run(const int mr, const int nv, vec (*restrict acc)[4], const REAL *restrict a, long rs,
+                        const REAL *restrict b, long K, prefetch ahead)
+{
+    if (MAC_RUN == 1) {
+        mac_ahead(mr, nv, 0, acc, a, rs, 1, b, nv * VL, K, ahead);
+        return;
+    }
+    const REAL *end = b + K * nv * VL;
+    long step = MAC_RUN * ahead.stride;
+    for (; b < end; a += MAC_RUN, b += MAC_RUN * nv * VL, ahead.at += step) {
+        UNROLL for (int i = 0; i < MAC_RUN * PREFETCH_STRIDE; i += 64) __builtin_prefetch(ahead.at + i, 0, 2);
+        UNROLL for (int i = 0; i < MAC_RUN; i++) mac(mr, nv, 0, acc, a + i, rs, 1, b + i * nv * VL, nv * VL, 1);
+    }
 }
 
 /* The prefetch k products later. */
