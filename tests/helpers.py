@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pytest
 
 from fastnn import dispatch
 
 # Relative to the largest magnitude of the reference.
 TOLERANCE = {np.dtype(np.float32): 2e-6, np.dtype(np.float64): 1e-13}
 GRADIENT_TOLERANCE = 1e-7
+
+format_of = pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 
 Backward = Callable[[Any], Sequence[Any]]
 
@@ -142,6 +145,11 @@ def same_on_every_layout(run: Callable[..., Sequence[Any]], arrays: Sequence[np.
         for one, other in zip(actual, expected, strict=True):
             error = relative_error(one, other)
             assert error <= TOLERANCE[np.dtype(other.dtype)], name
+
+
+def to_format(x: np.ndarray, data_format: str) -> np.ndarray:
+    """Images ``[B, h, w, C]`` in a data format, in C order."""
+    return x if data_format == "channels_last" else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
 
 def softmax(row: list[float]) -> list[float]:

@@ -33,12 +33,12 @@ QUICK = {
         "and not (float64 and (layouts or there or nothing or agrees or limits))",
         200,
     ),
-    "test_ops_pool.py": (
+    "test_ops_pool*.py": (
         "numba and not (geometry or 256 or frequencies or many) "
         "and not (float64 and (layouts or there or batch or agrees))",
         100,
     ),
-    "test_ops_conv.py": (
+    "test_ops_conv*.py": (
         "numba and not (many or geometry or central or direction or conv1d or primes) "
         "and not (float64 and (agrees or layouts)) and not (agrees and (tanh or relu))",
         80,
