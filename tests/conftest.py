@@ -107,6 +107,14 @@ def backend(request: pytest.FixtureRequest):
         _runtime._set_isa(best)
 
 
+@pytest.fixture
+def numba_chosen():
+    """The backend numba, chosen while the test runs."""
+    need("numba")
+    with dispatch.use_backend("numba"):
+        yield
+
+
 def _on_device(name: str, test: str = ""):
     start, unavailable = DEVICES[name]
     if name in required():

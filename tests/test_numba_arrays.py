@@ -9,17 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import need
+from device_models import assert_same, on_numba
 
 import fastnn
 from fastnn import dispatch
 
-
-@pytest.fixture(autouse=True)
-def chosen():
-    need("numba")
-    with dispatch.use_backend("numba"):
-        yield
+pytestmark = pytest.mark.usefixtures("numba_chosen")
 
 
 @pytest.fixture
@@ -30,12 +25,6 @@ def upload():
     from fastnn.kernels.numba.device import SIMULATED
 
     return (lambda x: fastnn.asarray(cuda.to_device(x))) if SIMULATED else cuda.to_device
-
-
-def on_device(x):
-    from fastnn.kernels.numba.array import DeviceArray
-
-    return type(x) is DeviceArray
 
 
 # --------------------------------------------------------------------------- the array itself
@@ -64,7 +53,7 @@ def test_a_view_is_numpys(upload, view, kind):
     host = (np.arange(12).reshape(3, 4) % 5).astype(kind)
     x = fastnn.asarray(upload(host))
     expected, actual = VIEWS[view](host), VIEWS[view](x)
-    assert on_device(actual)
+    assert on_numba(actual)
     assert actual.shape == expected.shape and actual.dtype == expected.dtype
     np.testing.assert_array_equal(actual.get(), expected)
     np.testing.assert_array_equal(np.asarray(actual), expected)
@@ -134,7 +123,7 @@ def test_a_function_is_numpys(upload, rng, dtype, name):
     a[1, 2] = a[1, 1]
     expected = FUNCTIONS[name](a, b)
     actual = FUNCTIONS[name](fastnn.asarray(upload(a)), fastnn.asarray(upload(b)))
-    assert on_device(actual)
+    assert on_numba(actual)
     assert actual.dtype == expected.dtype and actual.shape == expected.shape
     np.testing.assert_allclose(actual.get(), expected, rtol=2e-5, atol=1e-6)
 
@@ -269,9 +258,7 @@ def test_a_layer_of_calls_stays_on_the_device(upload, rng):
         expected_value, expected = run(lambda a: a)
     value, actual = run(upload)
     assert value == pytest.approx(expected_value, rel=1e-12)
-    for one, other in zip(actual, expected, strict=True):
-        assert on_device(one)
-        np.testing.assert_allclose(one.get(), other, rtol=1e-10, atol=1e-12)
+    assert_same(actual, expected, on_numba, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("batch_major", [False, True])
@@ -302,7 +289,7 @@ def test_a_recurrent_call_stays_on_the_device(upload, rng, batch_major):
             for pair in zip(one, other, strict=True):
                 compare(*pair)
         else:
-            assert on_device(one)
+            assert on_numba(one)
             np.testing.assert_allclose(one.get(), other, rtol=1e-9, atol=1e-12)
             assert np.argsort(one.strides).tolist() == np.argsort(other.strides).tolist()
 
@@ -324,9 +311,7 @@ def test_conv1d_embedding_and_columns_of_device_arrays(upload, rng):
 
     with dispatch.use_backend("numpy"):
         expected = run(lambda a: a)
-    for one, other in zip(run(upload), expected, strict=True):
-        assert on_device(one)
-        np.testing.assert_allclose(one.get(), other, rtol=1e-10, atol=1e-12)
+    assert_same(run(upload), expected, on_numba, rtol=1e-10, atol=1e-12)
 
 
 def test_values_on_the_device_are_checked_too(upload):
@@ -344,9 +329,9 @@ def test_values_on_the_device_are_checked_too(upload):
 def test_numpy_beside_the_device_goes_there(upload, rng):
     x, kernel = rng.standard_normal((3, 4)), rng.standard_normal((4, 2))
     y, saved = fastnn.dense_forward(upload(x), kernel)
-    assert on_device(y)
+    assert on_numba(y)
     np.testing.assert_allclose(y.get(), x @ kernel)
-    assert on_device(fastnn.dense_backward(y, saved).dkernel)
+    assert on_numba(fastnn.dense_backward(y, saved).dkernel)
     assert type(fastnn.dense_forward(x, kernel)[0]) is np.ndarray
 
 

@@ -12,19 +12,24 @@ import re
 
 import numpy as np
 import pytest
-from conftest import need
+from device_models import (
+    assert_same,
+    build,
+    check_bad_label,
+    check_fit,
+    check_saving,
+    on_numba,
+    prefetched,
+    problem,
+    slots_of,
+)
 
 import fastnn
 from fastnn import dispatch, layers, optimizers, prefetch
 from fastnn.batches import Data
 from fastnn.cli import demo_recipe, main
 
-
-@pytest.fixture(autouse=True)
-def chosen():
-    need("numba")
-    with dispatch.use_backend("numba"):
-        yield
+pytestmark = pytest.mark.usefixtures("numba_chosen")
 
 
 @pytest.fixture
@@ -48,12 +53,6 @@ def copies(monkeypatch):
     monkeypatch.setattr(kind, "copy_to_host", copy_to_host)
     monkeypatch.setattr(kind, "copy_to_device", copy_to_device)
     return counted
-
-
-def on_device(x):
-    from fastnn.kernels.numba.array import DeviceArray
-
-    return type(x) is DeviceArray
 
 
 LAYERS = {
@@ -100,14 +99,12 @@ def test_a_layer_gives_what_it_gives_on_the_cpu_and_copies_nothing(copies, rng, 
     layer.build(shape)
     layer.set_weights(there.get_weights())
     here, d_here = fastnn.asarray(x), fastnn.asarray(dy)
-    assert all(map(on_device, layer.weights))
+    assert all(map(on_numba, layer.weights))
     copies.clear()
     _, back = results(layer, shape, None, here)
     actual = back(d_here)
     assert not copies
-    for one, other in zip(actual, expected, strict=True):
-        assert on_device(one) and one.shape == other.shape
-        np.testing.assert_allclose(one.get(), other, rtol=1e-5, atol=2e-6)
+    assert_same(actual, expected, on_numba, atol=2e-6)
 
 
 MOVES = {
@@ -133,9 +130,7 @@ def test_a_lambda_is_differentiated_on_the_device(rng, name):
 
     with fastnn.use_backend("numpy"):
         expected = run()
-    for one, other in zip(run(), expected, strict=True):
-        assert on_device(one)
-        np.testing.assert_allclose(one.get(), other, rtol=1e-5, atol=1e-6)
+    assert_same(run(), expected, on_numba)
 
 
 def test_gradients_of_a_layer_are_checked_on_the_device(rng):
@@ -160,9 +155,7 @@ def test_masks_and_merging_layers(rng):
 
     with fastnn.use_backend("numpy"):
         expected = run()
-    for one, other in zip(run(), expected, strict=True):
-        assert on_device(one)
-        np.testing.assert_allclose(one.get(), other, rtol=1e-5, atol=1e-6)
+    assert_same(run(), expected, on_numba)
 
 
 OPTIMIZERS = {
@@ -183,55 +176,31 @@ def test_optimizers_step_on_the_device(copies, rng, name):
         copies.clear()
         for _ in range(2):
             optimizer.apply([gradient], [weight])
-        assert not copies or not on_device(weight)
+        assert not copies or not on_numba(weight)
         return [weight, *(slot for slots in optimizer._slots for slot in slots)]
 
     with fastnn.use_backend("numpy"):
         expected = run(lambda a: a)
-    for one, other in zip(run(fastnn.asarray), expected, strict=True):
-        assert on_device(one)
-        np.testing.assert_allclose(one.get(), other, rtol=2e-5, atol=1e-6)
+    assert_same(run(fastnn.asarray), expected, on_numba, rtol=2e-5)
     if name == "adam":  # the host's own arrays
         for one, other in zip(run(lambda a: a), expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6)
 
 
-def problem(rng):
-    x = rng.standard_normal((12, 2, 3)).astype("float32")
-    return x, (x.sum(axis=(1, 2)) > 0).astype("int64")
-
-
-def build():
-    fastnn.set_random_seed(0)
-    model = fastnn.Sequential([layers.LSTM(2), layers.Dropout(0.1), layers.Dense(2, "softmax")])
-    adam = optimizers.Adam(0.02, global_clipnorm=1.0)
-    model.compile(adam, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
+UNITS, SAMPLES, STEPS = 2, 12, 2  # few: the simulator is slow
 
 
 def test_fit_learns_as_on_the_cpu(rng):
-    x, y = problem(rng)
-    weight = rng.uniform(0.5, 1.5, len(x))
-    runs = {}
-    for name in ("numpy", "numba"):
-        with fastnn.use_backend(name):
-            model = build()
-            options = {"batch_size": 4, "validation_split": 0.25, "sample_weight": weight}
-            history = model.fit(x, y, epochs=2, verbose=0, **options)
-            runs[name] = history.history, model.predict(x), model.evaluate(x, y)
-    for key, values in runs["numpy"][0].items():
-        np.testing.assert_allclose(runs["numba"][0][key], values, rtol=1e-4, err_msg=key)
-    np.testing.assert_allclose(runs["numba"][1], runs["numpy"][1], atol=1e-5)
-    np.testing.assert_allclose(runs["numba"][2], runs["numpy"][2], rtol=1e-4)
-    assert type(runs["numba"][1]) is np.ndarray
+    x, y = problem(rng, SAMPLES, STEPS)
+    options = {"validation_split": 0.25, "sample_weight": rng.uniform(0.5, 1.5, len(x))}
+    check_fit("numba", lambda: build(UNITS), x, y, epochs=2, batch_size=4, **options)
 
 
 def test_a_step_copies_nothing(copies, rng):
-    x, y = problem(rng)
-    model = build()
+    x, y = problem(rng, SAMPLES, STEPS)
+    model = build(UNITS)
     model.fit(x, y, epochs=1, batch_size=6, verbose=0)
-    slots = [slot for slots in model.optimizer._slots for slot in slots]
-    assert all(map(on_device, [*model.weights, *model.gradients, *slots]))
+    assert all(map(on_numba, [*model.weights, *model.gradients, *slots_of(model)]))
     copied = {}
     for batch_size in (4, 12):
         copies.clear()
@@ -246,11 +215,11 @@ def test_a_step_copies_nothing(copies, rng):
 def test_data_too_large_for_the_device_are_fetched_ahead(copies, rng, monkeypatch, shuffle):
     from fastnn.backends import numba_gpu
 
-    x, y = problem(rng)
+    x, y = problem(rng, SAMPLES, STEPS)
     weight = rng.uniform(0.5, 1.5, len(x))
 
     def fitted():
-        model = build()
+        model = build(UNITS)
         copies.clear()
         options = {"shuffle": shuffle, "sample_weight": weight}
         model.fit(x, y, epochs=1, batch_size=5, verbose=0, **options)
@@ -258,12 +227,8 @@ def test_data_too_large_for_the_device_are_fetched_ahead(copies, rng, monkeypatc
 
     expected = fitted()
     assert x.size in copies
-    used = []
-    whole = prefetch.Prefetched.__iter__
+    used = prefetched(monkeypatch)
     monkeypatch.setattr(numba_gpu, "free_memory", lambda: 0)
-    monkeypatch.setattr(
-        prefetch.Prefetched, "__iter__", lambda self: (used.append(self), whole(self))[1]
-    )
     for one, other in zip(fitted(), expected, strict=True):
         np.testing.assert_array_equal(one, other)
     # 12 samples, the last batch a smaller one.
@@ -290,7 +255,7 @@ def test_batches_come_in_order_and_whole(rng):
     np.testing.assert_array_equal(np.concatenate([part for part, _ in found]), x)
     np.testing.assert_array_equal(np.concatenate([part for _, part in found]), y)
     (empty,) = prefetch.fetched([Data(x[:, :0])])
-    assert on_device(empty.x) and empty.x.shape == (11, 0, 3) and empty.y is None
+    assert on_numba(empty.x) and empty.x.shape == (11, 0, 3) and empty.y is None
 
 
 def test_who_stops_early_leaves_nothing_broken(rng):
@@ -335,10 +300,8 @@ def test_a_metric_is_made_on_the_device(rng, name):
 
 
 def test_bad_values_are_told_at_the_end_of_the_epoch(rng):
-    x, y = problem(rng)
-    y[7] = 2
-    with pytest.raises(ValueError, match=r"^\[loss_forward\] y_true .*0 <= y_true < 2 is needed"):
-        build().fit(x, y, epochs=1, batch_size=6, verbose=0)
+    x, y = problem(rng, SAMPLES, STEPS)
+    check_bad_label(build(UNITS), x, y, batch_size=6)
     model = fastnn.Sequential([layers.Embedding(3, 2), layers.Flatten(), layers.Dense(1)])
     model.compile("sgd", "mean_squared_error")
     indices = np.array([[0, 1], [2, 3]])
@@ -347,12 +310,12 @@ def test_bad_values_are_told_at_the_end_of_the_epoch(rng):
 
 
 def test_a_copy_of_a_model_learns_alone(rng):
-    x, y = problem(rng)
-    model = build()
+    x, y = problem(rng, SAMPLES, STEPS)
+    model = build(UNITS)
     model.fit(x, y, epochs=1, batch_size=12, verbose=0)
     before = model.get_weights()
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert all(map(on_device, other.weights))
+        assert all(map(on_numba, other.weights))
         other.fit(x, y, epochs=1, batch_size=12, verbose=0)
         assert not np.array_equal(other.get_weights()[0], before[0])
     for one, same in zip(model.get_weights(), before, strict=True):
@@ -361,14 +324,10 @@ def test_a_copy_of_a_model_learns_alone(rng):
 
 def test_saving_brings_weights_to_the_host(rng, tmp_path):
     pytest.importorskip("safetensors")
-    x, y = problem(rng)
-    model = build()
+    x, y = problem(rng, SAMPLES, STEPS)
+    model = build(UNITS)
     model.fit(x, y, epochs=1, batch_size=12, verbose=0)
-    model.save(tmp_path / "model.safetensors")
-    expected = model.predict(x)
-    with fastnn.use_backend("numpy"):
-        loaded = fastnn.load_model(tmp_path / "model.safetensors")
-        np.testing.assert_allclose(loaded.predict(x), expected, atol=1e-5)
+    check_saving(model, x, tmp_path / "model.safetensors")
 
 
 def test_the_demo_prints_what_it_prints_on_the_cpu(tmp_path, capsys, monkeypatch):
