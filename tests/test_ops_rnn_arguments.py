@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 from rnn_cases import Case, make
 from rnn_checks import forward
 
 from fastnn.ops.rnn import rnn_backward, rnn_forward
+from fastnn.ops.rnn_arguments import checked_forward
 from fastnn.types import RnnOutput, RnnWeights
 
 
@@ -187,3 +190,9 @@ def test_backward_needs_what_forward_kept(backend):
         rnn_backward(RnnOutput(output.y), saved)
     with pytest.raises(TypeError, match=r"^\[rnn_backward\] saved is a str"):
         rnn_backward(RnnOutput(output.y), "saved")
+
+
+def test_the_check_takes_what_rnn_forward_takes():
+    # `rnn_forward_pair` goes by the check alone: its defaults are those that users see.
+    public, own = (inspect.signature(f).parameters for f in (rnn_forward, checked_forward))
+    assert list(public.values()) == list(own.values())
