@@ -25,11 +25,13 @@ __all__ = [
     "LossSpec",
     "Pair",
     "PoolSaved",
+    "RmspropStep",
     "RnnGrads",
     "RnnOutput",
     "RnnSaved",
     "RnnSpec",
     "RnnWeights",
+    "SgdStep",
     "Window",
 ]
 
@@ -166,9 +168,9 @@ class RnnOutput(NamedTuple):
 class RnnSaved(NamedTuple):
     """What rnn_backward needs. ``gates`` is None for keep="states" (they are computed again).
 
-    ``gates`` are in the backend's own order; ``gates_by_row`` has them as [T, B, S, H], in which order every
-    backend takes them. Activated, S planes: LSTM (i, f, g, o); GRU (z, r, h) and, with reset_after, a fourth
-    plane with ``h_prev U_h + b``; SimpleRNN keeps none (h itself is enough).
+    ``gates`` are in the backend's own order; ``gates_by_row`` has them as [T, B, S, H], in which
+    order every backend takes them. Activated, S planes: LSTM (i, f, g, o); GRU (z, r, h) and, with
+    reset_after, a fourth plane with ``h_prev U_h + b``; SimpleRNN keeps none (h itself is enough).
     ``kept`` is what a backend saves of the noise; cython: a bit for each unit that zoneout held.
     """
 
@@ -187,8 +189,8 @@ class RnnSaved(NamedTuple):
     def gates_by_row(self) -> Array | None:
         """The saved gates [T, B, S, H], a copy where the backend has another order.
 
-        cython: [T, Hp / L, B, S, L], L numbers to a line of 64 bytes: a step writes and reads whole lines
-        in the order of memory.
+        cython: [T, Hp / L, B, S, L], L numbers to a line of 64 bytes: a step writes and reads
+        whole lines in the order of memory.
         """
         gates: Any = self.gates
         if gates is None or gates.ndim == 4:
@@ -270,6 +272,40 @@ class DropoutSaved(NamedTuple):
 
     def __repr__(self) -> str:
         return _brief(self)
+
+
+class SgdStep(NamedTuple):
+    """One step of gradient descent in place: ``weight`` and ``velocity`` change.
+
+    ``w -= rate g``; with a velocity ``v = momentum v - rate g`` and ``w += v`` or, with nesterov,
+    ``w += momentum v - rate g``.
+    """
+
+    weight: Array  # and all others of its shape
+    gradient: Array
+    velocity: Array | None
+    rate: float
+    momentum: float
+    nesterov: bool
+
+
+class RmspropStep(NamedTuple):
+    """One step of RMSprop in place: ``weight``, ``velocity``, ``momentum`` and ``average`` change.
+
+    ``v += (g^2 - v) share``, ``d = rate g / sqrt(v + epsilon)``, ``w -= d``; with ``average``
+    (centered) ``a += (g - a) share``, and v - a^2 takes v's place in d; with ``momentum``
+    ``m = decay m + d`` and ``w -= m``.
+    """
+
+    weight: Array  # and all others of its shape
+    gradient: Array
+    velocity: Array
+    momentum: Array | None
+    average: Array | None
+    share: float  # 1 - rho
+    rate: float
+    decay: float
+    epsilon: float
 
 
 class AdamStep(NamedTuple):

@@ -186,6 +186,8 @@ def call_arrays(dtype):
         np.concatenate([x, y], 1),
     )
     _ = np.stack([x, y]), np.repeat(x, 2, axis=1), np.clip(x, -1, 1, out=y), np.vdot(x, y)
+    for velocity, nesterov in ((None, False), (y, False), (y, True)):
+        update.sgd(x, y, velocity, 0.1, 0.2, nesterov)
     for largest in (None, y):
         update.adam(x, y, x, x, largest, 0.1, 0.2, 0.3, 0.4)
 

@@ -19,7 +19,7 @@ OPTIONAL = {
     "to_device": ["x"],
     "free_memory": [],
     "dense_backward_into": ["dy", "saved", "need_dx", "out"],
-    "adam_update": ["step"],
+    **{name: ["step"] for name in ("sgd_update", "rmsprop_update", "adam_update")},
 }
 BARE = {"unavailable", "owns", "describe"}  # what a backend without kernels has too
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
 
-import fastnn
 from fastnn import optimizers
 from fastnn.registry import deserialize, serialize
 
@@ -78,64 +78,6 @@ def test_formula(rng, make, formula, options, shape, dtype):
         np.testing.assert_allclose(w, e, rtol=0, atol=1e-13 if dtype == "float64" else 1e-6)
 
 
-class ByFunctions(optimizers.Adam):
-    """A subclass with an update of its own, here that of the base: NumPy's functions."""
-
-    def update(self, *arguments):
-        super().update(*arguments)
-
-
-@pytest.mark.parametrize("amsgrad", [False, True])
-@pytest.mark.parametrize("size", [1, 19, 40_003])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_adam_in_one_pass_is_the_same(backend, rng, size, dtype, amsgrad):
-    one, other = optimizers.Adam(0.1, amsgrad=amsgrad), ByFunctions(0.1, amsgrad=amsgrad)
-    w = rng.normal(size=size).astype(dtype)
-    pair = [w, w.copy()]
-    for step in range(4):
-        gradient = rng.normal(size=size).astype(dtype)
-        gradient[step :: size // 2 + 1] = 0
-        if size == 19 and step == 2:
-            gradient[7] = np.nan
-        for optimizer, weight in zip((one, other), pair, strict=True):
-            optimizer.apply([gradient], [weight])
-    bound = 4e-6 if dtype == "float32" else 1e-14
-    np.testing.assert_allclose(*pair, rtol=0, atol=bound)
-    assert np.isnan(pair[0]).sum() == (size == 19)
-    for key, value in one.get_state().items():
-        np.testing.assert_allclose(value, other.get_state()[key], rtol=0, atol=bound)
-
-
-def test_adam_does_not_depend_on_threads(rng):
-    gradient, start = rng.normal(size=(2, 100_001)).astype("float32")
-    found = []
-    for threads in (1, 2, 3):
-        w = start.copy()
-        with fastnn.use_num_threads(threads):
-            optimizers.Adam().apply([gradient], [w])
-        found.append(w)
-    np.testing.assert_array_equal(found[0], found[1])
-    np.testing.assert_array_equal(found[0], found[2])
-
-
-@pytest.mark.parametrize("layout", ["strided", "unaligned", "read-only"])
-def test_adam_on_arrays_that_the_kernel_does_not_take(rng, layout):
-    gradient = rng.normal(size=50)
-    w = np.ones(50)
-    if layout == "strided":
-        w = np.ones(100)[::2]
-    elif layout == "unaligned":
-        w = np.frombuffer(bytearray(401), "f8", 50, offset=1)
-        w[...] = 1
-    else:
-        w.flags.writeable = False
-        with pytest.raises(ValueError, match="read-only"):
-            optimizers.Adam().apply([gradient], [w])
-        return
-    optimizers.Adam().apply([gradient], [w])
-    np.testing.assert_allclose(w, adam(1.0, [gradient]), rtol=1e-12)
-
-
 def test_schedule(rng):
     rates = [0.1, 0.05, 0.025]
     optimizer = optimizers.SGD(lambda step: rates[step])
@@ -193,6 +135,13 @@ def test_configuration_and_state_continue_the_run(rng, make, formula, options):
         again.apply(g, others)
     for w, o in zip(weights, others, strict=True):
         np.testing.assert_array_equal(w, o)
+
+
+def test_names_of_older_pickles_are_found():
+    for name in ("SGD", "RMSprop", "Adam", "Optimizer"):
+        assert pickle.loads(f"cfastnn.optimizers\n{name}\n.".encode()) is getattr(optimizers, name)
+    again = pickle.loads(pickle.dumps(optimizers.SGD(0.1, momentum=0.9)))
+    assert again.get_config() == optimizers.SGD(0.1, momentum=0.9).get_config()
 
 
 def test_schedule_comes_back_through_custom_objects():

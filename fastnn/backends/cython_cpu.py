@@ -20,11 +20,13 @@ from fastnn.types import (
     EmbeddingSaved,
     LossSpec,
     PoolSaved,
+    RmspropStep,
     RnnGrads,
     RnnOutput,
     RnnSaved,
     RnnSpec,
     RnnWeights,
+    SgdStep,
     Window,
 )
 
@@ -214,6 +216,14 @@ def loss_forward(
     return _pointwise.loss_forward(
         y_true, y_pred, spec.loss, spec.from_logits, spec.delta, sample_weight, keep
     )
+
+
+def sgd_update(step: SgdStep) -> None:
+    _pointwise.sgd_update(*step)
+
+
+def rmsprop_update(step: RmspropStep) -> None:
+    _pointwise.rmsprop_update(*step)
 
 
 def adam_update(step: AdamStep) -> None:

@@ -34,6 +34,7 @@ from fastnn.types import (
     RnnSaved,
     RnnSpec,
     RnnWeights,
+    SgdStep,
     Window,
 )
 
@@ -402,10 +403,19 @@ def loss_forward(
     return _give(found, host)
 
 
+def sgd_update(step: SgdStep) -> None:
+    _make_step(_family("update").sgd, step, 3)
+
+
 def adam_update(step: AdamStep) -> None:
-    arrays = step[:5]
+    _make_step(_family("update").adam, step, 5)
+
+
+def _make_step(kernel: Any, step: Any, count: int) -> None:
+    """The step, whose first ``count`` fields are arrays; the host's own come back changed."""
+    arrays = step[:count]
     there = [_moved(x) for x in arrays]
-    _family("update").adam(*there, *step[5:])
+    kernel(*there, *step[count:])
     for array, moved in zip(arrays, there, strict=True):
         if isinstance(array, np.ndarray) and array is not step.gradient:
             array[...] = moved.get()

@@ -5,27 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import dispatch
-from fastnn.types import AdamStep
+from fastnn.types import AdamStep, RmspropStep, SgdStep
 
-__all__ = ["adam_update"]
+__all__ = ["OptimizerStep", "make_step"]
+
+OptimizerStep = SgdStep | RmspropStep | AdamStep
+
+# The backend's function for a record, and how many of the record's first fields are arrays: weight,
+# gradient, and slots, of which some may be None.
+_KERNELS: dict[type, tuple[str, int]] = {
+    SgdStep: ("sgd_update", 3),
+    RmspropStep: ("rmsprop_update", 5),
+    AdamStep: ("adam_update", 5),
+}
 
 
-def adam_update(step: AdamStep) -> bool:
+def make_step(step: OptimizerStep) -> bool:
     """Make the step, where the weight's backend has a kernel for such arrays.
 
     Parameters
     ----------
-    step : AdamStep
+    step : SgdStep, RmspropStep or AdamStep
 
     Returns
     -------
     bool
         False where the backend has no kernel, or not one for such arrays; then nothing is changed.
     """
-    weight, gradient, momentum, velocity, largest, *_ = step
-    changed = (
-        [weight, momentum, velocity] if largest is None else [weight, momentum, velocity, largest]
-    )
+    name, count = _KERNELS[type(step)]
+    weight, gradient = step.weight, step.gradient
+    changed = [weight, *(slot for slot in step[2:count] if slot is not None)]
     first: Any = weight.dtype
     for x in (gradient, *changed):
         flags = x.flags
@@ -35,8 +44,8 @@ def adam_update(step: AdamStep) -> bool:
         return False
     if not all(getattr(x.flags, "writeable", True) for x in changed):
         return False
-    module = dispatch.owner_of("adam_update", weight)
-    kernel = getattr(module, "adam_update", None)
+    module = dispatch.owner_of(name, weight)
+    kernel = getattr(module, name, None)
     if module is None or kernel is None or not all(map(module.owns, (gradient, *changed))):
         return False
     kernel(step)

@@ -17,6 +17,25 @@ def loss_forward(
     sample_weight: Any,
     keep: bool,
 ) -> tuple[float, ndarray | None]: ...
+def sgd_update(
+    weight: ndarray,
+    gradient: ndarray,
+    velocity: ndarray | None,
+    rate: float,
+    momentum: float,
+    nesterov: bool,
+) -> None: ...
+def rmsprop_update(
+    weight: ndarray,
+    gradient: ndarray,
+    velocity: ndarray,
+    momentum: ndarray | None,
+    average: ndarray | None,
+    share: float,
+    rate: float,
+    decay: float,
+    epsilon: float,
+) -> None: ...
 def adam_update(
     weight: ndarray,
     gradient: ndarray,

@@ -25,6 +25,7 @@ cdef extern from "pointwise.h":
         LOSS_CATEGORICAL, LOSS_CATEGORICAL_LOGITS, LOSS_SPARSE, LOSS_SPARSE_LOGITS
         VMATH_EXP, VMATH_EXPM1, VMATH_LOG, VMATH_LOG1P, VMATH_LOG1P_UNIT, VMATH_TANH
         VMATH_SIGMOID, VMATH_NORMAL
+        STEP_SGD, STEP_NESTEROV, STEP_RMSPROP, STEP_ADAM
     ctypedef struct fnn_loss_call:
         int kind
         double delta
@@ -35,14 +36,13 @@ cdef extern from "pointwise.h":
         void *grad
         double *partial
         long rows, n
-    ctypedef struct fnn_adam_call:
+    ctypedef struct fnn_step_call:
+        int kind
         long n
         const void *gradient
         void *weight
-        void *m
-        void *v
-        void *largest
-        double share_m, share_v, alpha, epsilon
+        void *slots[3]
+        double rate, momentum, share_m, share_v, epsilon
     long fnn_loss_blocks(long rows, long n) nogil
     ctypedef struct fnn_pointwise_table:
         void (*activate)(const fnn_runtime *, int, const void *, void *, long) noexcept nogil
@@ -60,7 +60,7 @@ cdef extern from "pointwise.h":
         void (*scatter)(const fnn_runtime *, const int64_t *, const int64_t *, const void *,
                         void *, long, long) noexcept nogil
         double (*loss)(const fnn_runtime *, const fnn_loss_call *) noexcept nogil
-        void (*adam)(const fnn_runtime *, const fnn_adam_call *) noexcept nogil
+        void (*optimizer_step)(const fnn_runtime *, const fnn_step_call *) noexcept nogil
         void (*vmath)(const fnn_runtime *, int, const void *, void *, long) noexcept nogil
 
 
@@ -275,17 +275,40 @@ def loss_forward(cnp.ndarray y_true, cnp.ndarray y_pred, str loss, bint from_log
     return value, grad
 
 
-def adam_update(cnp.ndarray weight, cnp.ndarray gradient, cnp.ndarray m, cnp.ndarray v,
-                cnp.ndarray largest, double share_m, double share_v, double alpha, double epsilon):
-    """One step in place; all in C order and of one dtype, `largest` or None."""
+cdef void make_step(fnn_step_call *call, cnp.ndarray weight, cnp.ndarray gradient,
+                    cnp.ndarray first, cnp.ndarray second, cnp.ndarray third):
+    """One step in place; all in C order and of one dtype, slots may be None."""
     cdef const fnn_pointwise_table *table = table_for(weight)
-    cdef fnn_adam_call call
     call.n = cnp.PyArray_SIZE(weight)
     call.gradient, call.weight = data(gradient), data(weight)
-    call.m, call.v, call.largest = data(m), data(v), data(largest)
-    call.share_m, call.share_v, call.alpha, call.epsilon = share_m, share_v, alpha, epsilon
+    call.slots[0], call.slots[1], call.slots[2] = data(first), data(second), data(third)
     with nogil:
-        table.adam(runtime, &call)
+        table.optimizer_step(runtime, call)
+
+
+def sgd_update(cnp.ndarray weight, cnp.ndarray gradient, cnp.ndarray velocity, double rate,
+               double momentum, bint nesterov):
+    cdef fnn_step_call call
+    call.kind = STEP_NESTEROV if nesterov else STEP_SGD
+    call.rate, call.momentum = rate, momentum
+    make_step(&call, weight, gradient, velocity, None, None)
+
+
+def rmsprop_update(cnp.ndarray weight, cnp.ndarray gradient, cnp.ndarray velocity,
+                   cnp.ndarray momentum, cnp.ndarray average, double share, double rate,
+                   double decay, double epsilon):
+    cdef fnn_step_call call
+    call.kind = STEP_RMSPROP
+    call.share_v, call.rate, call.momentum, call.epsilon = share, rate, decay, epsilon
+    make_step(&call, weight, gradient, velocity, momentum, average)
+
+
+def adam_update(cnp.ndarray weight, cnp.ndarray gradient, cnp.ndarray m, cnp.ndarray v,
+                cnp.ndarray largest, double share_m, double share_v, double alpha, double epsilon):
+    cdef fnn_step_call call
+    call.kind = STEP_ADAM
+    call.share_m, call.share_v, call.rate, call.epsilon = share_m, share_v, alpha, epsilon
+    make_step(&call, weight, gradient, m, v, largest)
 
 
 def _vmath(str name, cnp.ndarray x):

@@ -21,6 +21,8 @@ enum {
     VMATH_EXP, VMATH_EXPM1, VMATH_LOG, VMATH_LOG1P, VMATH_LOG1P_UNIT, VMATH_TANH, VMATH_SIGMOID, VMATH_NORMAL
 };
 
+enum { STEP_SGD, STEP_NESTEROV, STEP_RMSPROP, STEP_ADAM };
+
 typedef struct {
     int kind;                 /* LOSS_... */
     double delta;             /* huber */
@@ -34,11 +36,12 @@ typedef struct {
 } fnn_loss_call;
 
 typedef struct {
+    int kind;                 /* STEP_... */
     long n;
     const void *gradient;
-    void *weight, *m, *v, *largest; /* largest: NULL without amsgrad */
-    double share_m, share_v, alpha, epsilon;
-} fnn_adam_call;
+    void *weight, *slots[3];  /* what the slots and numbers are: pointwise_optimizer.inc */
+    double rate, momentum, share_m, share_v, epsilon;
+} fnn_step_call;
 
 /* A loss is summed in blocks of whole rows, the same blocks for any number of threads. */
 static inline long fnn_loss_block_rows(long n) { return n < 16384 ? 16384 / n : 1; }
@@ -63,7 +66,7 @@ typedef struct {
     void (*scatter)(const fnn_runtime *, const int64_t *starts, const int64_t *order, const void *dy,
                     void *dtable, long rows, long width);
     double (*loss)(const fnn_runtime *, const fnn_loss_call *);
-    void (*adam)(const fnn_runtime *, const fnn_adam_call *);
+    void (*optimizer_step)(const fnn_runtime *, const fnn_step_call *);
     void (*vmath)(const fnn_runtime *, int function, const void *x, void *y, long n);
 } fnn_pointwise_table;
 

@@ -12,6 +12,29 @@ from fastnn.kernels.numba.array import flat
 _sqrt = _d.sqrt
 
 
+def sgd(weight, gradient, velocity, rate, momentum, nesterov):
+    """A step of gradient descent in place; arrays in C order. ``velocity`` may be None."""
+    real = weight.dtype.type
+    arrays = weight, gradient, weight if velocity is None else velocity
+    numbers = real(rate), real(momentum)
+    _d.spread(_sgd(velocity is not None, nesterov), weight.size, *map(flat, arrays), numbers)
+
+
+@cache
+def _sgd(heavy, nesterov):
+    def apply(count, weight, gradient, velocity, numbers):
+        rate, momentum = numbers
+        for i in range(cuda.grid(1), count, cuda.gridsize(1)):
+            change = -rate * gradient[i]
+            if heavy:
+                v = momentum * velocity[i] + change
+                velocity[i] = v
+                change = momentum * v + change if nesterov else v
+            weight[i] += change
+
+    return _d.kernel(apply)
+
+
 def adam(weight, gradient, momentum, velocity, largest, share_m, share_v, alpha, epsilon):
     """A step of Adam in place; arrays in C order. ``largest`` may be None."""
     real = weight.dtype.type

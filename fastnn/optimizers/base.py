@@ -1,4 +1,4 @@
-"""Optimizers with Keras 3's names, defaults and formulas, in place and without allocation."""
+"""The base of all optimizers: rates, slots, clipping, and state that files can hold."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ import numpy as np
 from fastnn import dispatch
 from fastnn.arrays import assign, to_numpy
 from fastnn.deferred import on_device
-from fastnn.ops.update import adam_update
-from fastnn.registry import Config, Configurable, Table, callable_name
-from fastnn.types import AdamStep
+from fastnn.ops.update import OptimizerStep, make_step
+from fastnn.registry import Config, Configurable, callable_name
 
 Array = Any
 
-__all__ = ["SGD", "Adam", "Optimizer", "RMSprop", "get"]
-
-# Long arrays go through the formulas piece by piece, so that the ten or so passes over weight,
+# Long arrays go through NumPy's formulas piece by piece, so that the ten or so passes over weight,
 # gradient, slots and scratch find them in the cache.
 _PIECE = 1 << 15
 
@@ -94,6 +91,16 @@ class Optimizer(Configurable):
         """Change ``weight`` and ``slots`` in place; ``gradient`` is only read."""
         raise NotImplementedError(f"[{type(self).__name__}] has no update")
 
+    def fused_step(
+        self, weight: Array, gradient: Array, slots: tuple[Array, ...], rate: float
+    ) -> OptimizerStep | None:
+        """What `update` does as a record, for backends that make it in one pass.
+
+        None where there is no such record. It counts only if the class that defines `update`
+        defines this too: a subclass with an `update` of its own has another formula.
+        """
+        return None
+
     def used_slots(self) -> tuple[str, ...]:
         """Names of the arrays kept beside each weight."""
         return self.slot_names
@@ -165,6 +172,10 @@ class Optimizer(Configurable):
     def _update_array(
         self, weight: Array, gradient: Array, slots: tuple[Array, ...], scratch: Array, rate: float
     ) -> None:
+        if _same_formula(type(self)):
+            step = self.fused_step(weight, gradient, slots, rate)
+            if step is not None and make_step(step):
+                return
         if weight.ndim != 1 or weight.size <= _PIECE or not isinstance(weight, np.ndarray):
             self.update(weight, gradient, slots, scratch, rate)
             return
@@ -242,201 +253,10 @@ class Optimizer(Configurable):
         return cls(**arguments)
 
 
-class SGD(Optimizer):
-    """Gradient descent, with momentum and Nesterov's correction.
-
-    ``v = momentum * v - rate * g``; ``w += v`` or, with nesterov, ``w += momentum * v - rate * g``.
-
-    Parameters
-    ----------
-    learning_rate : float or callable
-    momentum : float
-        In [0, 1).
-    nesterov : bool
-    **clips
-        See `Optimizer`.
-    """
-
-    config_fields = (*Optimizer.config_fields, "momentum", "nesterov")
-    slot_names = ("momentum",)
-
-    def __init__(
-        self,
-        learning_rate: float | Callable[[int], float] = 0.01,
-        momentum: float = 0.0,
-        nesterov: bool = False,
-        **clips: Any,
-    ) -> None:
-        super().__init__(learning_rate, **clips)
-        self.momentum = self._check("momentum", momentum, 0.0, 1.0)
-        self.nesterov = bool(nesterov)
-
-    def used_slots(self) -> tuple[str, ...]:
-        """The velocity, if there is momentum."""
-        return self.slot_names if self.momentum else ()
-
-    def update(
-        self, weight: Array, gradient: Array, slots: tuple[Array, ...], scratch: Array, rate: float
-    ) -> None:
-        """One step of the formula above."""
-        np.multiply(gradient, rate, out=scratch)
-        if not slots:
-            np.subtract(weight, scratch, out=weight)
-            return
-        (velocity,) = slots
-        np.multiply(velocity, self.momentum, out=velocity)
-        np.subtract(velocity, scratch, out=velocity)
-        if self.nesterov:
-            np.subtract(weight, scratch, out=weight)
-            np.multiply(velocity, self.momentum, out=scratch)
-            np.add(weight, scratch, out=weight)
-        else:
-            np.add(weight, velocity, out=weight)
-
-
-class RMSprop(Optimizer):
-    """Division by a running root mean square (Tieleman and Hinton 2012).
-
-    ``v = rho v + (1 - rho) g^2``; with ``centered`` also ``a = rho a + (1 - rho) g``, and v - a^2
-    takes v's place; ``w -= rate g / sqrt(v + epsilon)``, through a momentum if there is one.
-
-    Parameters
-    ----------
-    learning_rate : float or callable
-    rho, momentum, epsilon : float
-    centered : bool
-    **clips
-        See `Optimizer`.
-    """
-
-    config_fields = (*Optimizer.config_fields, "rho", "momentum", "epsilon", "centered")
-    slot_names = ("velocity", "momentum", "average_gradient")
-
-    def __init__(
-        self,
-        learning_rate: float | Callable[[int], float] = 0.001,
-        rho: float = 0.9,
-        momentum: float = 0.0,
-        epsilon: float = 1e-7,
-        centered: bool = False,
-        **clips: Any,
-    ) -> None:
-        super().__init__(learning_rate, **clips)
-        self.rho = self._check("rho", rho, 0.0, 1.0)
-        self.momentum = self._check("momentum", momentum, 0.0, 1.0)
-        self.epsilon = self._check("epsilon", epsilon, 0.0)
-        self.centered = bool(centered)
-
-    def used_slots(self) -> tuple[str, ...]:
-        """Those that the options need."""
-        wanted = (True, bool(self.momentum), self.centered)
-        return tuple(n for n, use in zip(self.slot_names, wanted, strict=True) if use)
-
-    def update(
-        self, weight: Array, gradient: Array, slots: tuple[Array, ...], scratch: Array, rate: float
-    ) -> None:
-        """One step of the formula above."""
-        velocity, rho = slots[0], self.rho
-        np.square(gradient, out=scratch)
-        _running_mean(velocity, scratch, 1.0 - rho, scratch)
-        if self.centered:
-            average = slots[-1]
-            _running_mean(average, gradient, 1.0 - rho, scratch)
-            np.square(average, out=scratch)
-            np.subtract(velocity, scratch, out=scratch)
-            np.add(scratch, self.epsilon, out=scratch)
-        else:
-            np.add(velocity, self.epsilon, out=scratch)
-        np.sqrt(scratch, out=scratch)
-        np.divide(gradient, scratch, out=scratch)
-        np.multiply(scratch, rate, out=scratch)
-        if self.momentum:
-            momentum = slots[1]
-            np.multiply(momentum, self.momentum, out=momentum)
-            np.add(momentum, scratch, out=momentum)
-            scratch = momentum
-        np.subtract(weight, scratch, out=weight)
-
-
-class Adam(Optimizer):
-    """Adaptive moments (Kingma and Ba 2015), in Keras's form of the bias correction.
-
-    ``m += (g - m)(1 - beta_1)``, ``v += (g^2 - v)(1 - beta_2)``, ``w -= alpha m / (sqrt(v) +
-    epsilon)`` with ``alpha = rate sqrt(1 - beta_2^t) / (1 - beta_1^t)``.
-
-    Parameters
-    ----------
-    learning_rate : float or callable
-    beta_1, beta_2, epsilon : float
-    amsgrad : bool
-        Divide by the largest v so far (Reddi et al. 2018).
-    **clips
-        See `Optimizer`.
-    """
-
-    config_fields = (*Optimizer.config_fields, "beta_1", "beta_2", "epsilon", "amsgrad")
-    slot_names = ("momentum", "velocity", "velocity_hat")
-
-    def __init__(
-        self,
-        learning_rate: float | Callable[[int], float] = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        amsgrad: bool = False,
-        **clips: Any,
-    ) -> None:
-        super().__init__(learning_rate, **clips)
-        self.beta_1 = self._check("beta_1", beta_1, 0.0, 1.0)
-        self.beta_2 = self._check("beta_2", beta_2, 0.0, 1.0)
-        self.epsilon = self._check("epsilon", epsilon, 0.0)
-        self.amsgrad = bool(amsgrad)
-
-    def used_slots(self) -> tuple[str, ...]:
-        """m, v and, with amsgrad, the largest v."""
-        return self.slot_names if self.amsgrad else self.slot_names[:2]
-
-    def _factors(self, rate: float) -> tuple[float, float, float]:
-        """alpha, 1 - beta_1 and 1 - beta_2 of the next step."""
-        t = self.iterations + 1
-        alpha = rate * (1.0 - self.beta_2**t) ** 0.5 / (1.0 - self.beta_1**t)
-        return alpha, 1.0 - self.beta_1, 1.0 - self.beta_2
-
-    def update(
-        self, weight: Array, gradient: Array, slots: tuple[Array, ...], scratch: Array, rate: float
-    ) -> None:
-        """One step of the formula above."""
-        alpha, share_m, share_v = self._factors(rate)
-        m, v = slots[:2]
-        _running_mean(m, gradient, share_m, scratch)
-        np.square(gradient, out=scratch)
-        _running_mean(v, scratch, share_v, scratch)
-        if self.amsgrad:
-            np.maximum(slots[2], v, out=slots[2])
-            v = slots[2]
-        np.sqrt(v, out=scratch)
-        np.add(scratch, self.epsilon, out=scratch)
-        np.divide(m, scratch, out=scratch)
-        np.multiply(scratch, alpha, out=scratch)
-        np.subtract(weight, scratch, out=weight)
-
-    def _update_array(
-        self, weight: Array, gradient: Array, slots: tuple[Array, ...], scratch: Array, rate: float
-    ) -> None:
-        known = type(self).update is Adam.update  # a subclass may have a formula of its own
-        alpha, share_m, share_v = self._factors(rate)
-        largest = slots[2] if self.amsgrad else None
-        arrays = weight, gradient, slots[0], slots[1], largest
-        step = AdamStep(*arrays, share_m, share_v, alpha, self.epsilon)
-        if not known or not adam_update(step):
-            super()._update_array(weight, gradient, slots, scratch, rate)
-
-
-def _running_mean(mean: Array, value: Array, share: float, scratch: Array) -> None:
-    """``mean += (value - mean) * share``; ``value`` may be ``scratch``, which is spoiled."""
-    np.subtract(value, mean, out=scratch)
-    np.multiply(scratch, share, out=scratch)
-    np.add(mean, scratch, out=mean)
+def _same_formula(kind: type) -> bool:
+    """Whether `update` and `fused_step` are of one class, and so one formula."""
+    first = next(vars(c) for c in kind.__mro__ if "update" in vars(c) or "fused_step" in vars(c))
+    return "update" in first and "fused_step" in first
 
 
 def _scale_to(gradients: Sequence[Array], limit: float) -> None:
@@ -461,14 +281,3 @@ def _check_match(owner: str, gradients: Sequence[Array], weights: Sequence[Array
         if gradient is None or gradient.shape != weight.shape:
             given = "None" if gradient is None else f"shape {gradient.shape}"
             raise ValueError(f"[{owner}] gradient {i} is {given}; shape {weight.shape} is needed")
-
-
-TABLE = Table("optimizer", (Adam, RMSprop, SGD), {"rmsprop": "RMSprop", "sgd": "SGD"})
-
-
-def get(identifier: Any, custom_objects: Any = None) -> Any:
-    """An optimizer from a name, a configuration, a class, or an `Optimizer`."""
-    optimizer = TABLE.get(identifier, custom_objects)
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"[optimizer] {identifier!r}; a name or an Optimizer is needed")
-    return optimizer
