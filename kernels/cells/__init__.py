@@ -25,5 +25,5 @@ CELLS: dict[str, Cell] = {
 
 
 def saved_planes(cell: str, reset_after: bool) -> int:
-    """S, the number of planes in ``RnnSaved.gates`` ``[T, B, S, H]``; 0: no gates are saved."""
+    """S, the planes of ``RnnSaved.gates_by_row`` ``[T, B, S, H]``; 0: no gates are saved."""
     return CELLS[cell].planes + (cell == "gru" and reset_after)
