@@ -39,6 +39,4 @@ def test_they_are_the_reference_s():
     for name in ("cython", "numpy"):
         with use_backend(name):
             found.append(ops.rnn_forward(problem.x, problem.weights, None, **problem.options)[1])
-    np.testing.assert_allclose(
-        found[0].gates_by_row, found[1].gates_by_row, rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(found[0].gates_by_row, found[1].gates_by_row, rtol=1e-4, atol=1e-5)
