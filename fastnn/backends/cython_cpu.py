@@ -30,6 +30,9 @@ from fastnn.types import (
     Window,
 )
 
+# The gates that rnn_forward saves: RnnSaved.gates_by_row.
+BLOCKED_GATES = True
+
 _missing: list[str] = []
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 
@@ -27,7 +28,6 @@ from fastnn.bench.rows import (
 )
 from fastnn.types import RnnOutput, RnnWeights
 
-_INFERENCE = copy_context()  # in which the weights are constant
 FORMATS = {"nhwc": "channels_last", "nchw": "channels_first"}
 
 
@@ -47,21 +47,36 @@ def prepare(count: int) -> str:
     found = running()
     if found["backend"] == "cython":
         threads.set_num_threads(count)
-    # As ONNX Runtime, whose weights are constants of the graph. In training they change at each step.
-    _INFERENCE.run(fastnn.constant_weights().__enter__)
     isa = f", ISA {found['isa']}" if "isa" in found else ""
     return f"{fastnn.__version__}, backend {found['backend']}{isa}"
 
 
 def jobs(row: Row, arrays: Arrays) -> Jobs:
-    """Every row; both data formats where there are two. Inference has constant weights."""
+    """Every row; both data formats where there are two.
+
+    Inference has constant weights, as ONNX Runtime's graph; in training they change at each step.
+    """
+    promise = _Promise()
     found = {name: dict(job) for name, job in _jobs(row, arrays).items()}
     for job in found.values():
         if INFERENCE in job:
             call, results, check = job[INFERENCE]
-            promised = check and partial(_INFERENCE.run, check)
-            job[INFERENCE] = Work(partial(_INFERENCE.run, call), results, promised)
+            checked = check and partial(promise.run, check)
+            job[INFERENCE] = Work(partial(promise.run, call), results, checked)
     return found
+
+
+class _Promise:
+    """Runs calls in a context of their own, in which weights are constant as long as this lives."""
+
+    def __init__(self) -> None:
+        self._context = copy_context()
+        block = dispatch.constant_weights()
+        self._context.run(block.__enter__)
+        finalize(self, self._context.run, block.__exit__, None, None, None)
+
+    def run(self, call: Callable[[], Any]) -> Any:
+        return self._context.run(call)
 
 
 def _jobs(row: Row, arrays: Arrays) -> Jobs:

@@ -193,7 +193,8 @@ def rnn_backward(d_output: RnnOutput, saved: RnnSaved, *, need_dx: bool = True) 
     more (without the tile unit V Hp (H + I) + R (5 Hp + Ip); on it, where T B is a single chunk,
     only a panel of the first part). Gradients of gates for all T are never held.
     """
-    return checked_backward(d_output, saved).rnn_backward(d_output, saved, need_dx)
+    backend, saved = checked_backward(d_output, saved)
+    return backend.rnn_backward(d_output, saved, need_dx)
 
 
 def rnn_backward_pair(
@@ -212,11 +213,12 @@ def rnn_backward_pair(
     -------
     tuple of RnnGrads
     """
-    backend, other = checked_backward(*first), checked_backward(*second)
+    (backend, saved), (other, other_saved) = checked_backward(*first), checked_backward(*second)
+    calls = (first[0], saved, need_dx), (second[0], other_saved, need_dx)
     if backend is other and hasattr(backend, "rnn_backward_pair"):
-        return backend.rnn_backward_pair((*first, need_dx), (*second, need_dx))
-    with dispatch.side_by_side(first[1].y) as side:
-        grads = backend.rnn_backward(*first, need_dx)
+        return backend.rnn_backward_pair(*calls)
+    with dispatch.side_by_side(saved.y) as side:
+        grads = backend.rnn_backward(*calls[0])
         with side:
-            more = other.rnn_backward(*second, need_dx)
+            more = other.rnn_backward(*calls[1])
     return grads, more

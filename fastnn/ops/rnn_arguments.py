@@ -114,8 +114,11 @@ def checked_forward(
     return Call(name, backend, x, weights, initial, spec, keep)
 
 
-def checked_backward(d_output: RnnOutput, saved: RnnSaved) -> ModuleType:
-    """The backend that runs `rnn_backward`, once the arguments are right."""
+def checked_backward(d_output: RnnOutput, saved: RnnSaved) -> tuple[ModuleType, RnnSaved]:
+    """The backend that runs `rnn_backward`, once the arguments are right, and what it gets.
+
+    What another backend has saved may be handed on with its name changed: gates are then by row.
+    """
     shapes.check_saved(_BACKWARD, saved, RnnSaved)
     if type(d_output) is not RnnOutput:
         raise TypeError(
@@ -131,7 +134,9 @@ def checked_backward(d_output: RnnOutput, saved: RnnSaved) -> ModuleType:
         _check_state_field(backend, "final", d_output.final, states, y.shape[1:], y.dtype)
     if d_output.states is not None:
         _check_state_field(backend, "states", d_output.states, states, y.shape, y.dtype)
-    return backend
+    if saved.gates is not None and saved.gates.ndim != 4 and not hasattr(backend, "BLOCKED_GATES"):
+        saved = saved._replace(gates=saved.gates_by_row)
+    return backend, saved
 
 
 def _check_weights(x: Array, weights: RnnWeights, cell: str, gates: int) -> int:
