@@ -148,7 +148,7 @@ cdef cnp.ndarray like(x, long n, bint cleared):
 
 
 cdef cnp.ndarray blocked(a, long Hp):
-    """Saved gates `[T, Hp / line, B, S, line]` as they lie, or so of `[T, B, S, H]`, padded with zeros."""
+    """Saved gates `[T, Hp / line, B, S, line]` as they lie; `[T, B, S, H]` put in that order."""
     if a is None:
         return None
     if a.ndim == 5:
